@@ -1,0 +1,1 @@
+"""Values and pure functions: model, configuration, graph, plan, frontier, globs, digests, fingerprints."""

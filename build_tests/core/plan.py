@@ -1,0 +1,101 @@
+"""What a run is expected to do: order, weights, and for each step the outcome and why. Pure; knows no file, no clock.
+
+The plan that `--build-dry-run` prints is made by the very decisions that a run makes, so each expectation comes true,
+except behind a step that is built: there the honest answer is "depends on the result of X".
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from build_tests.core.fingerprint import Reason
+from build_tests.core.graph import Graph
+
+
+class Expected(str, Enum):
+    """What a plan says of a step."""
+
+    FRESH = "up to date"
+    BUILD = "build"
+    BEHIND = "depends"
+    """On the result of a step that is built before it."""
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One step's line of the plan. `seconds` is None where no run has measured it."""
+
+    label: str
+    expected: Expected
+    reasons: tuple[Reason, ...] = ()
+    key: str = ""
+    seconds: float | None = None
+    note: str = ""
+    """For `unavailable`: the tool and how to get it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "label": self.label, "expected": self.expected.value, "reasons": [r.to_json() for r in self.reasons],
+            "key": self.key, "seconds": self.seconds, "note": self.note,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The selected steps, dependencies first."""
+
+    steps: tuple[PlannedStep, ...]
+    workers: int = 1
+    seconds: float | None = None
+    """Predicted wall time; None where a step that will run was never measured."""
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`; `version` is that of this form."""
+        return {
+            "version": 1, "workers": self.workers, "seconds": self.seconds, "notes": list(self.notes),
+            "steps": [s.to_json() for s in self.steps],
+        }  # fmt: skip
+
+
+def remaining(graph: Graph, labels: Iterable[str], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Each step's longest path to the end of the build, itself included, in seconds: the critical path comes first.
+
+    A step that was never measured counts as the mean of those that were, or one second.
+    """
+    wanted = set(labels)
+    known = [seconds[label] for label in wanted if label in seconds]
+    usual = sum(known) / len(known) if known else 1.0
+    longest: dict[str, float] = {}
+    for label in reversed(graph.order):
+        if label in wanted:
+            users = (longest[user] for user in graph.needed_by[label] if user in longest)
+            longest[label] = seconds.get(label, usual) + max(users, default=0.0)
+    return longest
+
+
+def wall_time(graph: Graph, seconds: Mapping[str, float], workers: int) -> float:
+    """List scheduling, longest remaining path first: the predicted wall time of running these steps, in seconds."""
+    longest = remaining(graph, seconds, seconds)
+    missing = {label: sum(need in seconds for need in graph.needs[label]) for label in seconds}
+    ready = [(-longest[label], label) for label, count in missing.items() if not count]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < workers:
+            label = heapq.heappop(ready)[1]
+            heapq.heappush(running, (now + seconds[label], label))
+        now, ended = heapq.heappop(running)
+        for user in graph.needed_by[ended]:
+            if user in missing:
+                missing[user] -= 1
+                if not missing[user]:
+                    heapq.heappush(ready, (-longest[user], user))
+    return now

@@ -1,0 +1,1 @@
+"""What people read: the command line and its views. Nothing below imports it."""

@@ -1,0 +1,1 @@
+"""The imperative shell: processes, files, time, state. Imports core, never pytest."""

@@ -1,0 +1,405 @@
+"""One run of a build, as a machine that others drive: it decides, hands out orders, takes results, keeps the record.
+
+It never waits and starts no step itself: the session's scheduler (or a plan printer) calls it. Knows no pytest.
+
+    advance()  decide what became ready; what needs no run settles at once
+    take()     the best step that may run now, as an Order
+    finish()   a result came back: the step settles, dependents are freed or blocked
+    cancel()   whatever has no outcome gets one
+    close()    state saved, record ended, lock released
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from build_tests.core.digest import FileTable, UnreadableError
+from build_tests.core.errors import ConfigError, Diagnostic
+from build_tests.core.fingerprint import Reason
+from build_tests.core.frontier import Frontier
+from build_tests.core.globs import Tree
+from build_tests.core.graph import Graph, parents
+from build_tests.core.model import Config, Identity, Outcome, Step, Strategy
+from build_tests.core.plan import Expected, Plan, PlannedStep, remaining, wall_time
+from build_tests.run import outputs
+from build_tests.run.decide import Decider, Decision, Fresh, Lacking, Policy
+from build_tests.run.decide import Run as MustRun
+from build_tests.run.git import Git
+from build_tests.run.places import Places
+from build_tests.run.process import strict_environment
+from build_tests.run.record import StepRecord
+from build_tests.run.resources import Capacity
+from build_tests.run.state import Entry, StateStore
+from build_tests.run.step import Order, StepResult
+from build_tests.run.toolchain import HINTS, Toolchain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """All that a run is made from."""
+
+    config: Config
+    graph: Graph
+    policy: Policy
+    places: Places
+    state: StateStore
+    environ: Mapping[str, str]
+    run_id: str = ""
+    workers: int = 1
+    shuffle: int | None = None
+    warn: Callable[[str], None]
+
+
+class Build:
+    """See the module's text. Create it with the checkout's lock held (a dry run needs none)."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.graph = setup.graph
+        self.records: dict[str, StepRecord] = {}
+        memory = setup.state.memory
+        trust = setup.policy.strategy is not Strategy.CONSERVATIVE
+        self.table = FileTable(setup.config.root, memory.files, trust=trust)
+        self.tree = Tree(setup.config.root, memory.folders, trust=trust)
+        self.decider = Decider(
+            root=setup.config.root, graph=setup.graph, policy=setup.policy, memory=memory, table=self.table,
+            tree=self.tree, toolchain=Toolchain(setup.config.root, memory.tools, setup.environ), environ=setup.environ,
+        )  # fmt: skip
+        self._tools_before = dict(memory.tools)
+        self.memory = memory
+        self.seconds = {label: entry.seconds for label, entry in memory.entries.items() if entry.seconds}
+        self.frontier = Frontier({})
+        self.capacity = Capacity(setup.config.parallelism.resources, setup.workers)
+        self._decided: dict[str, MustRun] = {}
+        self._running: dict[str, Order] = {}
+        self._reasons: dict[str, MustRun] = {}
+        self._doomed_nodes: list[tuple[str, str]] = []
+        self._ready_at: dict[str, float] = {}
+
+    # Driving a run
+
+    def begin(self, labels: Collection[str], others: Mapping[str, Collection[str]] | None = None) -> None:
+        """Fix what this run is: steps by label, and other nodes (ordinary tests) with the labels they need."""
+        others = others or {}
+        self._ask_git(labels)
+        order = self.graph.sorted(labels)
+        needs: dict[str, Collection[str]] = {label: self.graph.needs[label] for label in order}
+        needs.update(others)
+        longest = remaining(self.graph, order, self.seconds)
+        ties = random.Random(self.setup.shuffle) if self.setup.shuffle is not None else None  # noqa: S311
+        # Steps before tests: most tests wait for them anyway, and the longest path decides when all is done.
+        rank = {label: -round(longest[label], 3) + (ties.random() * 1e-4 if ties else 0.0) for label in order}
+        rank.update(dict.fromkeys(others, 1.0))
+        levels = None
+        if not self.setup.config.parallelism.dependency_aware:
+            levels = self.graph.levels()
+            levels.update({node: 1 + max((levels[n] for n in wanted), default=-1) for node, wanted in others.items()})
+        self.frontier = Frontier(needs, rank, levels)
+
+    def advance(self) -> list[StepRecord]:
+        """Decide every step that became ready. Returns those that settled without a run, and whom that doomed."""
+        settled: list[StepRecord] = []
+        while released := [node for node in self.frontier.released() if node in self.graph.steps]:
+            now = time.time()
+            for label in released:
+                if label in self.frontier:
+                    self._ready_at[label] = now
+                    settled += self._settle_decided(label)
+        return settled
+
+    def _settle_decided(self, label: str) -> list[StepRecord]:
+        step = self.graph.steps[label]
+        try:
+            decision = self.decider.decide(label)
+        except (UnreadableError, OSError) as error:
+            return self._settle(self._new(step, Outcome.FAILED, message=str(error), first_error=str(error)))
+        match decision:
+            case Fresh():
+                self._accept(label, decision)
+                return self._settle(self._new(step, Outcome.FRESH, message="nothing changed", key=decision.key))
+            case Lacking(missing=missing):
+                return self._settle(self._new(step, Outcome.UNAVAILABLE, message=str(missing)))
+        self._decided[label] = decision
+        return []
+
+    def _accept(self, label: str, decision: Fresh) -> None:
+        if decision.fingerprint is not None:
+            entry = self.memory.entries[label]
+            entry.key, entry.fingerprint = decision.key, decision.fingerprint.to_json()
+            self.setup.state.changed = True
+        self.decider.note_digests(label, self.memory.entries[label].digests)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no step is running or ready to run."""
+        return not self._decided and not self._running
+
+    @property
+    def runnable(self) -> int:
+        """How many steps wait for nothing but a worker."""
+        return len(self._decided)
+
+    def take(self) -> Order | None:
+        """The most urgent step whose demands fit, marked as started; None when none may start now."""
+        for node in self.frontier.ready():
+            decided = self._decided.get(node)
+            if decided is not None and self.capacity.take(node, self.graph.steps[node].resources):
+                break
+        else:
+            return None
+        self.frontier.take(node)
+        del self._decided[node]
+        order = self.order(node, decided)
+        self.setup.state.started(node)
+        self._running[node] = order
+        self._reasons[node] = decided
+        return order
+
+    def finish(self, label: str, result: StepResult, worker: str = "") -> list[StepRecord]:
+        """A step's result came back. Returns its record and those of whom it doomed."""
+        order = self._running.pop(label)
+        decided = self._reasons.pop(label)
+        step = self.graph.steps[label]
+        self.capacity.give_back(label)
+        self.decider.ran(label)
+        entry = self._entry(decided, result)
+        self.setup.state.ended(label, entry)
+        record = self._ran(step, order, decided, result)
+        record.worker = worker
+        if result.ok:
+            self.decider.note_digests(label, result.digests)
+        return self._settle(record)
+
+    def lost(self, label: str, message: str, worker: str = "") -> list[StepRecord]:
+        """The worker died in the step: it failed, and what it left is not trusted."""
+        return self.finish(label, StepResult(ok=False, message=message, first_error=message), worker)
+
+    def node_settled(self, node: str) -> None:
+        """A node that is no step (an ordinary test) has ended; nothing waits for it."""
+        self.frontier.settle(node, well=True)
+
+    def doomed_nodes(self) -> list[tuple[str, str]]:
+        """The nodes that are no steps and can't run any more, with the step that is to blame; each is told once."""
+        doomed, self._doomed_nodes = self._doomed_nodes, []
+        return doomed
+
+    def cancel(self, why: str) -> list[StepRecord]:
+        """Every step without an outcome is `cancelled`."""
+        left = [node for node in self.frontier.unsettled() if node in self.graph.steps]
+        records = [self._new(self.graph.steps[label], Outcome.CANCELLED, message=why) for label in left]
+        for record in records:
+            self.records[record.label] = record
+            self.memory.unfinished[record.label] = record.outcome.value
+            self.setup.state.changed = True
+        self._decided.clear()
+        return records
+
+    def close(self) -> None:
+        """Save what this run learned."""
+        memory, state = self.memory, self.setup.state
+        self.table.settle()
+        if self.table.dirty or self.tree.dirty or memory.tools != self._tools_before:
+            memory.files, memory.folders = self.table.export(), self.tree.export()
+            state.changed = True
+        state.save()
+
+    # Settling
+
+    def _settle(self, record: StepRecord) -> list[StepRecord]:
+        """Give the step its outcome; returns its record and those of the steps that this dooms."""
+        doomed = self.frontier.settle(record.label, well=record.outcome.ok)
+        records = [record]
+        for node in doomed:
+            if node in self.graph.steps:
+                records.append(self._doomed(self.graph.steps[node], record))
+            else:
+                self._doomed_nodes.append((node, record.label))
+        for settled in records:
+            self.records[settled.label] = settled
+            self._decided.pop(settled.label, None)
+            self._remember_unfinished(settled)
+        return records
+
+    def _doomed(self, step: Step, culprit: StepRecord) -> StepRecord:
+        if culprit.outcome is Outcome.UNAVAILABLE:
+            message = f"{culprit.message} (needed by {culprit.label})"
+            return self._new(step, Outcome.UNAVAILABLE, message=message, culprit=culprit.label)
+        return self._new(step, Outcome.BLOCKED, message=f"blocked by {culprit.label}", culprit=culprit.label)
+
+    def _remember_unfinished(self, record: StepRecord) -> None:
+        unfinished = self.memory.unfinished
+        if record.outcome.ok:
+            if unfinished.pop(record.label, None) is not None:
+                self.setup.state.changed = True
+        elif record.outcome is not Outcome.UNAVAILABLE and unfinished.get(record.label) != record.outcome.value:
+            unfinished[record.label] = record.outcome.value
+            self.setup.state.changed = True
+
+    def _new(self, step: Step, outcome: Outcome, **facts: Any) -> StepRecord:
+        ready = self._ready_at.get(step.label)
+        entry = self.memory.entries.get(step.label)
+        cases = entry.cases if entry is not None and outcome is Outcome.RESTORED else ""
+        return StepRecord(
+            label=step.label, kind=step.kind, outcome=outcome, ready=ready, predicted=self.seconds.get(step.label),
+            cases=cases, **facts,
+        )  # fmt: skip
+
+    def _ran(self, step: Step, order: Order, decided: MustRun, result: StepResult) -> StepRecord:
+        record = self._new(
+            step,
+            Outcome.BUILT if result.ok else Outcome.FAILED,
+            message=result.message if not result.ok else summary(decided.reasons),
+            reasons=[reason.to_json() for reason in decided.reasons],
+            key=decided.key,
+            started=result.started,
+            ended=result.ended,
+            seconds=result.seconds,
+            attempts=result.attempts,
+            exit=result.exit,
+            signal=result.signal,
+            cpu_seconds=result.cpu_seconds,
+            max_rss_bytes=result.max_rss_bytes,
+            bytes=outputs.total_size(result.manifest),
+            log=os.path.relpath(order.log, self.setup.config.root),
+            first_error=result.first_error,
+            tail=result.tail,
+            flaky=result.flaky,
+            warnings=list(result.warnings),
+        )
+        record.cases = result.cases
+        if result.raced:
+            names = ", ".join(result.raced[:3])
+            record.warnings.append(f"inputs changed while it ran ({names}): it will be built again next time")
+        return record
+
+    def _entry(self, decided: MustRun, result: StepResult) -> Entry:
+        status = "failed" if not result.ok else "raced" if result.raced else "ok"
+        good = status == "ok"
+        return Entry(
+            key=decided.key if good else "",
+            status=status,
+            fingerprint=decided.fingerprint.to_json() if good else [],
+            outputs=result.manifest,
+            digests=result.digests,
+            seconds=result.seconds if result.ok else 0.0,
+            cases=result.cases,
+        )
+
+    def _ask_git(self, labels: Collection[str]) -> None:
+        """Before a step's first run: outputs that hold files of git's are refused, or a clean would remove sources.
+
+        Raises:
+            ConfigError: naming each such output.
+        """
+        unasked = {
+            label: paths for label in labels if (paths := self._untracked(label)) != self.memory.checked.get(label, [])
+        }
+        if not unasked:
+            return
+        owners = {path: label for label, paths in unasked.items() for path in paths}
+        wrong = []
+        for file in sorted(Git(self.setup.config.root).tracked(sorted(owners))):
+            path = next((p for p in (file, *parents(file)) if p in owners), None)
+            if path is not None:
+                step = self.graph.steps[owners.pop(path)]
+                wrong.append(
+                    Diagnostic(
+                        place=step.where, message=f"output {path!r} of step {step.label!r} is tracked by git: {file}",
+                        hint="take it out of git, or say {path: …, tracked: true}",
+                    )
+                )
+        if wrong:
+            raise ConfigError(wrong)
+        self.memory.checked.update(unasked)
+        self.setup.state.changed = True
+
+    def _untracked(self, label: str) -> list[str]:
+        declared = self.graph.steps[label].outputs
+        return [o.path for o in declared if o.identity is not Identity.IMAGE and not o.tracked]
+
+    # The plan
+
+    def plan(self, labels: Collection[str]) -> Plan:
+        """What `begin(labels)` and running it all would do, as far as that is known now."""
+        steps: list[PlannedStep] = []
+        will_run: set[str] = set()
+        no_tool: dict[str, str] = {}
+        selected = set(labels)
+        for label in self.graph.sorted(labels):
+            planned = self._planned(label, selected, will_run, no_tool)
+            steps.append(planned)
+            if planned.expected in (Expected.BUILD, Expected.BEHIND):
+                will_run.add(label)
+        measured = {label: self.seconds[label] for label in will_run if label in self.seconds}
+        known = len(measured) == len(will_run)
+        wall = wall_time(self.graph, measured, self.setup.workers) if known else None
+        return Plan(steps=tuple(steps), workers=self.setup.workers, seconds=wall)
+
+    def _planned(self, label: str, selected: set[str], will_run: set[str], no_tool: dict[str, str]) -> PlannedStep:
+        seconds = self.seconds.get(label)
+        needs = [need for need in self.graph.needs[label] if need in selected]
+        if culprit := next((no_tool[need] for need in needs if need in no_tool), None):
+            no_tool[label] = culprit
+            return PlannedStep(label=label, expected=Expected.UNAVAILABLE, note=culprit)
+        if behind := [need for need in needs if need in will_run]:
+            reason = Reason(kind="behind", subject=", ".join(behind))
+            return PlannedStep(label=label, expected=Expected.BEHIND, reasons=(reason,), seconds=seconds)
+        decision: Decision = self.decider.decide(label)
+        match decision:
+            case Fresh(key=key):
+                return PlannedStep(label=label, expected=Expected.FRESH, key=key, seconds=seconds)
+            case Lacking(missing=missing):
+                no_tool[label] = f"{missing.name} (needed by {label})"
+                return PlannedStep(label=label, expected=Expected.UNAVAILABLE, note=str(missing))
+        return PlannedStep(
+            label=label, expected=Expected.BUILD, reasons=decision.reasons, key=decision.key, seconds=seconds
+        )
+
+    # Orders
+
+    def order(self, label: str, decided: MustRun) -> Order:
+        """All that a worker needs for the step."""
+        step, setup = self.graph.steps[label], self.setup
+        entry = self.memory.entries.get(label, Entry())
+        environment = strict_environment(
+            dict(step.env), pass_env=step.pass_env, network_env=step.network_env, secrets=step.secrets,
+            caller=setup.environ,
+        )  # fmt: skip
+        retries = step.retries
+        return Order(
+            label=label,
+            argv=self._argv(step),
+            folder=step.path,
+            environment=environment,
+            secrets=list(step.secrets),
+            key=decided.key,
+            log=setup.places.log(setup.run_id, label),
+            outputs=[[o.path, o.directory, o.identity.value, o.tracked] for o in step.outputs],
+            patterns=list(step.inputs),
+            inputs=[list(item) for item in decided.fingerprint.inputs],
+            known=self.table.entries([path for path, _, _ in decided.fingerprint.inputs]),
+            manifest=entry.outputs,
+            interrupted=entry.status in ("interrupted", "failed", "raced"),
+            clean=step.clean or setup.policy.strategy is Strategy.CONSERVATIVE,
+            state=list(step.state),
+            drop_state=not decided.owned or setup.policy.strategy is Strategy.CONSERVATIVE,
+            timeout=step.timeout,
+            retries=[retries.count, retries.backoff, list(retries.when)],
+            daemons=list(step.daemons),
+            junit=list(step.junit),
+            hints={**HINTS, **{tool.name: tool.hint for tool in step.tools if tool.hint}},
+        )
+
+    def _argv(self, step: Step) -> list[str]:
+        return ["sh", "-e", "-c", step.command] if isinstance(step.command, str) else list(step.command)
+
+
+def summary(reasons: tuple[Reason, ...]) -> str:
+    """Why a step ran, in one line."""
+    first, others = str(reasons[0]), len(reasons) - 1
+    return f"{first} (and {others} more)" if others else first

@@ -1,0 +1,51 @@
+"""The test cases that a step's own tool wrote as JUnit XML, read so that they can join the run's report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from build_tests.core.globs import Tree
+from build_tests.run.logs import scrub
+
+LIMIT = 8 << 20
+"""Bytes of XML of one file that are read; a larger file is passed over."""
+
+
+def collect(root: str, patterns: Sequence[str]) -> str:
+    """The `<testcase>` elements of every file that matches, as XML text; "" where there are none.
+
+    A file that is no XML is passed over: a tool that was killed leaves half of one.
+    """
+    from xml.etree import ElementTree as ET
+
+    found: list[str] = []
+    for path in Tree(root).select(patterns):
+        absolute = os.path.join(root, path)
+        if os.path.getsize(absolute) > LIMIT:
+            continue
+        try:
+            tree = ET.parse(absolute)  # noqa: S314 - expat of Python 3.10+ bounds entity expansion
+        except (ET.ParseError, OSError):
+            continue
+        found += [_text(case) for case in tree.iter("testcase")]
+    return "".join(found)
+
+
+def _text(case: object) -> str:
+    """One case with what the xunit2 schema allows: its name, class, time, and how it ended."""
+    from xml.etree import ElementTree as ET
+
+    assert isinstance(case, ET.Element)  # noqa: S101 - for the type checker; iter() yields nothing else
+    kept = ET.Element("testcase", {n: scrub(case.get(n, default)) for n, default in _ATTRIBUTES})
+    for child in _ended(case):
+        copy = ET.SubElement(kept, child.tag, {n: scrub(child.get(n, "")) for n in ("message", "type")})
+        copy.text = scrub(child.text or "")
+    return ET.tostring(kept, encoding="unicode")
+
+
+_ATTRIBUTES = (("classname", ""), ("name", ""), ("time", "0"))
+
+
+def _ended(case: Iterable[object]) -> Iterable[object]:
+    return [child for child in case if getattr(child, "tag", "") in ("failure", "error", "skipped")]

@@ -1,0 +1,116 @@
+"""The JUnit report of a run's steps (xunit2), written without pytest. Knows records, no session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from xml.sax.saxutils import escape, quoteattr
+
+from build_tests.core.model import Outcome
+from build_tests.run.logs import scrub
+from build_tests.run.record import StepRecord
+from build_tests.run.state import write_atomically
+
+MESSAGE_LIMIT = 500
+"""Characters of a message attribute."""
+
+
+def render(records: Collection[StepRecord], *, name: str, timestamp: str, seconds: float) -> str:
+    """The whole document: one suite for the steps, one for each step whose own tool reported cases."""
+    failures = sum(record.outcome is Outcome.FAILED for record in records)
+    skipped = sum(not _passes(record) and record.outcome is not Outcome.FAILED for record in records)
+    head = (
+        f'<testsuite name={quoteattr(name)} errors="0" failures="{failures}" skipped="{skipped}" '
+        f'tests="{len(records)}" time="{seconds:.3f}" timestamp={quoteattr(timestamp)}>'
+    )
+    cases = "".join(case(record) for record in records)
+    suites = "".join(own_cases(record) for record in records)
+    return (
+        f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites name={quoteattr(name)}>{head}{cases}</testsuite>'
+        f"{suites}</testsuites>\n"
+    )
+
+
+def case(record: StepRecord) -> str:
+    """One step's `<testcase>`."""
+    component = record.label.partition(":")[0]
+    head = f'<testcase classname="{record.kind}.{component}" name="{record.label}" time="{record.seconds:.3f}"'
+    body = _body(record)
+    return f"{head}>{body}</testcase>" if body else f"{head} />"
+
+
+def own_cases(record: StepRecord) -> str:
+    """The `<testsuite>` of the cases that the step's own tool reported, or ""."""
+    if not record.cases or record.outcome not in (Outcome.BUILT, Outcome.RESTORED, Outcome.FAILED):
+        return ""
+    count = record.cases.count("<testcase ")
+    failures, errors = record.cases.count("<failure"), record.cases.count("<error")
+    return (
+        f'<testsuite name="{record.label}" tests="{count}" failures="{failures}" errors="{errors}" '
+        f'skipped="{record.cases.count("<skipped")}" time="{record.seconds:.3f}">{record.cases}</testsuite>'
+    )
+
+
+def flaky(record: StepRecord) -> str:
+    """The element of a step that passed only on a retry, or ""."""
+    return f'<flakyFailure message={_attribute(record.flaky)} type="retry" />' if record.flaky else ""
+
+
+def _body(record: StepRecord) -> str:
+    match record.outcome:
+        case Outcome.BUILT | Outcome.RESTORED:
+            return flaky(record)
+        case Outcome.FAILED:
+            first = record.first_error.strip() or record.message
+            text = "\n".join(part for part in (record.message, record.first_error, record.tail) if part)
+            return f"<failure message={_attribute(first)}>{escape(scrub(text))}</failure>"
+        case Outcome.FRESH:
+            return f'<skipped type="pytest.skip" message={_attribute(f"up to date: {record.message}")} />'
+        case Outcome.BLOCKED:
+            return f'<skipped type="pytest.skip" message={_attribute(record.message)} />'
+        case Outcome.UNAVAILABLE:
+            return f'<skipped type="pytest.skip" message={_attribute(f"unavailable: {record.message}")} />'
+        case Outcome.CANCELLED:
+            return f'<skipped type="pytest.skip" message={_attribute(f"cancelled: {record.message}")} />'
+
+
+def _passes(record: StepRecord) -> bool:
+    return record.outcome in (Outcome.BUILT, Outcome.RESTORED)
+
+
+def _attribute(text: str) -> str:
+    text = scrub(text)
+    if len(text) > MESSAGE_LIMIT:
+        text = text[: MESSAGE_LIMIT - 1] + "…"
+    return quoteattr(text)
+
+
+def write(path: str, document: str) -> None:
+    """Write the report in one piece. Raises OSError."""
+    write_atomically(path, document.encode("utf-8", "replace"))
+
+
+def add_own_cases(path: str, records: Iterable[StepRecord]) -> None:
+    """Add what pytest's own `--junitxml` can't hold to the file that it wrote: tools' cases, flaky steps.
+
+    Raises OSError.
+    """
+    suites = "".join(own_cases(record) for record in records)
+    retried = {record.label: flaky(record) for record in records if record.flaky}
+    if (not suites and not retried) or not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    for label, element in retried.items():
+        text = _into_case(text, label, element)
+    write(path, text.replace("</testsuites>", f"{suites}</testsuites>"))
+
+
+def _into_case(text: str, label: str, element: str) -> str:
+    at = text.find(f'name="{label}"')
+    end = text.find(">", at)
+    if at < 0 or end < 0:
+        return text
+    if text[end - 1] == "/":
+        return f"{text[: end - 1].rstrip()}>{element}</testcase>{text[end + 1 :]}"
+    return f"{text[: end + 1]}{element}{text[end + 1 :]}"

@@ -1,0 +1,198 @@
+"""What the builds of this checkout have left: per step, the fingerprint and outputs of its last run.
+
+Lies in pytest's cache folder as one file, written atomically by one writer at the end of a run; what happened since is
+in the journal. Every claim in it is checked against the disk before it is believed, so a stale file costs time only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from build_tests.run.journal import Journal, replay
+
+VERSION = 1
+NAME = "hashes.json"
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """The last run of one step here."""
+
+    key: str = ""
+    """"" unless it ended well and its inputs held still: then `fingerprint` is what the outputs were made from."""
+    status: str = "ok"
+    """ok, failed, raced (an input changed meanwhile), interrupted."""
+    fingerprint: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    """The manifest of its content outputs, with stats."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Output path or image reference → digest, as dependents see it."""
+    seconds: float = 0.0
+    """How long its last good run took."""
+    cases: str = ""
+    """The JUnit cases its own tool reported, as XML text; they join the report of a run that restores it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """The whole state, plain data."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """label → failed, blocked or cancelled: what `--lf` selects."""
+    files: list[Any] = field(default_factory=list)
+    folders: list[Any] = field(default_factory=list)
+    tools: dict[str, Any] = field(default_factory=dict)
+    checked: dict[str, list[str]] = field(default_factory=dict)
+    """label → the outputs that git was asked about."""
+
+
+class StateStore:
+    """Loads, journals and saves the memory of a checkout. One writer: the controller that holds the lock.
+
+    Args:
+        folder: pytest's cache folder for us, created at the first save.
+        journal: the path of the journal.
+        warn: takes one line; no state file ever stops a build.
+    """
+
+    def __init__(self, folder: str, journal: str, warn: Callable[[str], None]) -> None:
+        self._path = os.path.join(folder, NAME)
+        self._journal_path = journal
+        self._journal: Journal | None = None
+        self._warn = warn
+        self._ours = True
+        self.memory = Memory()
+        self.changed = False
+        """Something must be saved at the end."""
+
+    def load(self) -> Memory:
+        """Read the file, then what a run that was cut off left in the journal."""
+        self.memory = self._read()
+        for line in replay(self._journal_path):
+            self.changed = True
+            try:
+                self._apply(line)
+            except (KeyError, TypeError) as error:
+                self._warn(f"{self._journal_path}: a line of another release is passed over ({error})")
+        return self.memory
+
+    def started(self, label: str) -> None:
+        """The step is about to touch its outputs: until `ended`, they are what a cut-off run left."""
+        self._append({"start": label})
+        self.memory.entries[label] = self._interrupted(label)
+        self.changed = True
+
+    def ended(self, label: str, entry: Entry) -> None:
+        """The step's new entry; safe from a kill when this returns."""
+        self._append({"end": label, "entry": asdict(entry)})
+        self.memory.entries[label] = entry
+
+    def save(self) -> None:
+        """Write the whole memory, then forget the journal. A failure is a warning."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        if not self.changed or not self._ours:
+            return
+        try:
+            self._write()
+        except OSError as error:
+            self._warn(f"{self._path} can't be written ({error.strerror}): the next build does this work again")
+            return
+        if os.path.exists(self._journal_path):
+            os.unlink(self._journal_path)
+        self.changed = False
+
+    def forget(self) -> None:
+        """`--cache-clear`: nothing was ever built here; what lies in outputs may still be removed as ours."""
+        if os.path.exists(self._journal_path):
+            os.unlink(self._journal_path)
+
+    def _append(self, line: Any) -> None:
+        try:
+            if self._journal is None:
+                self._journal = Journal(self._journal_path)
+            self._journal.write(line)
+        except OSError as error:
+            if not self.changed:
+                self._warn(f"{self._journal_path} can't be written ({error.strerror})")
+
+    def _apply(self, line: dict[str, Any]) -> None:
+        if "start" in line:
+            self.memory.entries[line["start"]] = self._interrupted(line["start"])
+        else:
+            self.memory.entries[line["end"]] = Entry(**line["entry"])
+
+    def _interrupted(self, label: str) -> Entry:
+        before = self.memory.entries.get(label, Entry())
+        return Entry(status="interrupted", outputs=before.outputs, seconds=before.seconds)
+
+    def _read(self) -> Memory:
+        try:
+            with open(self._path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return Memory()
+        except OSError as error:
+            return self._unusable(f"can't be read ({error.strerror})")
+        header, _, body = data.partition(b"\n")
+        try:
+            version, checksum = json.loads(header)
+            if version > VERSION:
+                self._ours = False
+                return self._unusable("was written by a newer release, and is left alone")
+            if version == VERSION and checksum == _checksum(body):
+                fields = json.loads(body)
+                fields["entries"] = {label: Entry(**entry) for label, entry in fields["entries"].items()}
+                return Memory(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+        return self._unusable("is damaged or of another release")
+
+    def _unusable(self, why: str) -> Memory:
+        self._warn(f"{self._path} {why}: everything counts as not built")
+        return Memory()
+
+    def _write(self) -> None:
+        from dataclasses import fields
+
+        memory = self.memory
+        body = json.dumps(
+            {
+                **{f.name: getattr(memory, f.name) for f in fields(memory) if f.name != "entries"},
+                "entries": {
+                    label: {f.name: getattr(entry, f.name) for f in fields(entry)}
+                    for label, entry in memory.entries.items()
+                },
+            },
+            separators=(",", ":"),
+        ).encode()
+        header = json.dumps([VERSION, _checksum(body)]).encode()
+        write_atomically(self._path, header + b"\n" + body)
+
+
+def _checksum(body: bytes) -> str:
+    from xxhash import xxh3_128_hexdigest
+
+    return xxh3_128_hexdigest(body)
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Whoever reads `path` sees the old content or all of the new. Raises OSError; leaves no temporary file."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise

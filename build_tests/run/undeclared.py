@@ -1,0 +1,88 @@
+"""Files that changed in the touched components during a run and that no step declares. Finds, never judges.
+
+One comparison of folders at the end of the run: it can't say which step wrote, only that something did.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+
+from build_tests.core.globs import PathSet
+from build_tests.core.graph import Graph
+
+IGNORED = frozenset(
+    {
+        ".build", ".git", ".hypothesis", ".idea", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv", ".vscode",
+        "__pycache__", "node_modules", "venv",
+    }
+)  # fmt: skip
+"""Folders that tools and editors fill, whatever a build does."""
+SHOWN = 20
+"""How many files are named."""
+
+
+class Watcher:
+    """Remembers size, time and inode of every file of some folders, outputs left out."""
+
+    def __init__(self, root: str, graph: Graph, outputs: Collection[str]) -> None:
+        self._root = root
+        state = [path for step in graph.steps.values() for path in step.state]
+        files = [path for path in (*outputs, *state) if not path.endswith("/")]
+        folders = [path.rstrip("/") for path in (*outputs, *state)]
+        self._declared = PathSet(files, folders)
+        self._before: dict[str, dict[str, tuple[int, int, int]]] = {}
+
+    def snapshot(self, folders: Collection[str]) -> None:
+        """Note these folders (from the root; "" is the root) as they are now."""
+        for folder in _outermost(folders):
+            self._before[folder] = dict(self._walk(folder))
+
+    def changes(self) -> Iterator[str]:
+        """One line a file that is not as it was."""
+        changed = [line for folder, before in self._before.items() for line in self._compare(folder, before)]
+        yield from changed[:SHOWN]
+        if len(changed) > SHOWN:
+            yield f"… and {len(changed) - SHOWN} more files that no step declares were written"
+
+    def _compare(self, folder: str, before: dict[str, tuple[int, int, int]]) -> Iterator[str]:
+        now = dict(self._walk(folder))
+        for path in sorted(before.keys() | now.keys()):
+            if path not in before:
+                yield f"{path} was written during the run and is declared by no step"
+            elif path not in now:
+                yield f"{path} was removed during the run"
+            elif before[path] != now[path]:
+                yield f"{path} was changed during the run and is no output"
+
+    def _walk(self, folder: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
+        stack = [folder]
+        while stack:
+            current = stack.pop()
+            try:
+                entries = list(os.scandir(os.path.join(self._root, current)))
+            except OSError:
+                continue  # gone, or not ours to read: nothing to compare
+            for entry in entries:
+                path = f"{current}/{entry.name}" if current else entry.name
+                if entry.name in IGNORED or entry.name.endswith(".egg-info") or self._declared.contains(path):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(path)
+                else:
+                    try:
+                        stat = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    yield path, (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _outermost(folders: Collection[str]) -> Iterator[str]:
+    """Without those that lie in another."""
+    if "" in folders:
+        yield ""
+        return
+    for folder in folders:
+        parents = [folder[:i] for i, letter in enumerate(folder) if letter == "/"]
+        if not any(parent in folders for parent in parents):
+            yield folder

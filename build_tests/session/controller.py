@@ -1,0 +1,615 @@
+"""The controller's side of a build: collects, selects, drives the build, makes every report of a step.
+
+One object a session holds all state. It works alike without xdist, where the same code also runs the steps, and with
+it: then xdist starts late, only if something must run, with our scheduling.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from build_tests.checkout import Checkout, Wishes, declared_outputs
+from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
+from build_tests.core.graph import did_you_mean
+from build_tests.core.model import Outcome
+from build_tests.project import Project, load_project
+from build_tests.run.build import Build
+from build_tests.run.record import StepRecord
+from build_tests.run.resources import machine_workers
+from build_tests.run.step import Order, Runner, StepResult
+from build_tests.session import reporting
+from build_tests.session.items import BuildFile, StepFacts, StepItem, attach_result, seed_dependencies
+from build_tests.session.live import Live
+from build_tests.session.outputs import marked_labels
+from build_tests.session.schedule import BuildScheduling
+from build_tests.session.select import Selector
+from build_tests.session.worker import path_set, run_protocol
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+OUTER = ("_pytest.", "xdist.", "build_tests.", "pytest_dependency")
+"""Whose report hooks do well without setup and teardown reports of a step."""
+
+
+class Controller:
+    """See the module's text. `named`: the run was asked to build; else only `build_step` markers bring it in."""
+
+    def __init__(self, config: pytest.Config, file: str, *, named: bool) -> None:
+        self.config = config
+        self.file = file
+        self.named = named
+        self.project: Project | None = None
+        self.checkout: Checkout | None = None
+        self.build: Build | None = None
+        self.items: dict[str, StepItem] = {}
+        self.tests: dict[str, pytest.Item] = {}
+        self.went_well: list[str] = []
+        self._selector: Selector | None = None
+        self._pending: list[StepRecord] = []
+        self._said: set[str] = set()
+        self._workers: dict[str, str] = {}
+        self._live: Live | None = None
+        self._labels: set[str] = set()
+        self._chosen: set[str] = set()
+        self._needs: dict[str, list[str]] = {}
+        self._started = time.time()
+        self._maxfail_hit = False
+        self._begun = False
+        self._phases: bool | None = None
+        # xdist registers nothing at configure time: pytest collects and selects here, as without it.
+        option = config.option
+        self._dist, self._tx = getattr(option, "dist", "no"), list(getattr(option, "tx", None) or [])
+        if hasattr(option, "dist") and not option.collectonly:
+            option.dist, option.tx = "no", []
+
+    # Collection
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Read the build file before anything is collected."""
+        if self.named:
+            self._load()
+        kept: list[StepItem] = []
+        session.config.pluginmanager.register(Observer(kept), "build-observer")
+        session.config.pluginmanager.register(Chooser(self, kept), "build-chooser")
+
+    def _load(self) -> Project:
+        if self.project is None:
+            option = self.config.option
+            for name in ("build_affected", "build_trace"):
+                if getattr(option, name) not in (None, False):
+                    raise pytest.UsageError(f"--{name.replace('_', '-')} comes in a later release")
+            try:
+                self.project = load_project(self.file, target=option.build_target, environment=option.build_env)
+            except ConfigError as error:
+                raise pytest.UsageError(f"the build file is wrong\n\n{error}") from None
+            except SelectionError as error:
+                raise pytest.UsageError(str(error)) from None
+            self._register_markers(self.project)
+        return self.project
+
+    def _register_markers(self, project: Project) -> None:
+        theirs = {line.partition(":")[0].partition("(")[0].strip() for line in self.config.getini("markers")}
+        words = self._words(project)
+        for step in project.graph.steps.values():
+            for tag in step.tags:
+                if tag in theirs:
+                    raise pytest.UsageError(f"{step.where}: tag {tag!r} is the name of a pytest marker; choose another")
+        for word in sorted(words - theirs):
+            self.config.addinivalue_line("markers", f"{word}: build steps (pytest-build)")
+
+    @staticmethod
+    def _words(project: Project) -> set[str]:
+        return {word for step in project.graph.steps.values() for word in (step.kind, *step.tags)}
+
+    def facts(self) -> tuple[StepFacts, ...]:
+        """Every step of the build file, as items need them."""
+        graph = self._load().graph
+        return tuple(
+            StepFacts(label, step.kind, step.component, step.name, step.tags, graph.needs[label])
+            for label, step in graph.steps.items()
+        )
+
+    def pytest_collect_file(self, file_path: Any, parent: pytest.Collector) -> pytest.Collector | None:
+        """The build file, where this run names it."""
+        if self.named and str(file_path) == self.file:
+            return BuildFile.make(parent.session, self.file, self.facts())
+        return None
+
+    def choose(self, session: pytest.Session, items: list[pytest.Item], kept: list[StepItem]) -> None:
+        """Put together what runs: the steps selected, all that they need, and the ordinary tests.
+
+        Raises:
+            pytest.UsageError: a selector, or a marker of a test, names no step.
+        """
+        tests = [item for item in items if not isinstance(item, StepItem)]
+        wanted = {item: self._wanted_by(item) for item in tests}
+        needed = {label for labels in wanted.values() for label in labels}
+        if not self.named and not needed:
+            return
+        project = self._load()
+        self._check_labels(wanted, project)
+        selector = Selector(self.config, project, self.file)
+        self._selector = selector
+        chosen = selector.choose({item.name for item in kept}, self._unfinished) if self.named else set()
+        self._chosen = chosen
+        self._labels = chosen | needed
+        if not self.config.option.build_no_deps:
+            self._labels = project.graph.closure(self._labels)
+        elif not self.named:
+            self._labels = set()
+        made = {item.name: item for item in kept}
+        file = BuildFile.make(session, self.file, self.facts())
+        facts = {fact.label: fact for fact in file.steps}
+        order = project.graph.sorted(self._labels)
+        self.items = {label: made.get(label) or file.item(facts[label]) for label in order}
+        self.tests = {item.nodeid: item for item in tests}
+        self._needs = {item.nodeid: [label for label in labels if label in self.items] for item, labels in wanted.items()}
+        items[:] = [*self.items.values(), *tests]
+        if gone := [item for item in kept if item.name not in self.items]:
+            self.config.hook.pytest_deselected(items=gone)
+
+    def _wanted_by(self, item: pytest.Item) -> list[str]:
+        """The steps that a hand-written test says it needs."""
+        labels = marked_labels(item)
+        for marker in item.iter_markers("dependency"):
+            if marker.kwargs.get("scope") == "session" and self.project is not None:
+                known = self.project.graph.steps
+                labels.update((name, None) for name in marker.kwargs.get("depends", ()) if name in known)
+        return list(labels)
+
+    def _check_labels(self, wanted: dict[pytest.Item, list[str]], project: Project) -> None:
+        for item, labels in wanted.items():
+            for label in labels:
+                if label not in project.graph.steps:
+                    hint = did_you_mean(label, project.graph.steps)
+                    raise pytest.UsageError(f"{item.nodeid}: build_step names {label!r}, which is no step; {hint}")
+
+    def _unfinished(self) -> set[str]:
+        """What failed, was blocked or cancelled and has not gone well since."""
+        return self._open_checkout().unfinished()
+
+    def declared_outputs(self) -> dict[str, list[str]] | None:
+        """label → absolute paths (or image references), for the fixture."""
+        if self.project is None:
+            return None
+        return declared_outputs(self.project)
+
+    # Running
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Report what is fresh; start workers only for what must run."""
+        if self.config.option.collectonly:
+            return None
+        if not self.items:
+            return self._hand_over(session)
+        if session.testsfailed and not session.config.option.continue_on_collection_errors:
+            return None
+        if self.config.option.build_dry_run:
+            return self._print_plan()
+        with self._signals():
+            try:
+                self._run(session)
+            except ConfigError as error:
+                raise pytest.UsageError(f"the build file is wrong\n\n{error}") from None
+            except LockHeldError as error:
+                raise pytest.UsageError(str(error)) from None
+        return True
+
+    def _hand_over(self, session: pytest.Session) -> bool | None:
+        """No step in this run: xdist and pytest go on as if we were not there."""
+        if self._dist == "no" or not self._tx or (self.named and not session.items):
+            return None
+        return self._start_workers(session, len(self._tx))
+
+    def _open_checkout(self) -> Checkout:
+        if self.checkout is None:
+            cache = getattr(self.config, "cache", None)
+            option = self.config.option
+            self.checkout = Checkout(
+                project=self._load(),
+                state_folder=str(cache.mkdir("build")) if cache is not None else None,
+                wishes=Wishes(
+                    accept=option.build_accept, force=option.build_force, shuffle=option.build_shuffle,
+                    no_wait=option.build_no_wait, workers=self._worker_count(), dry=option.build_dry_run,
+                    argv=tuple(self.config.invocation_params.args), forget=bool(getattr(option, "cacheclear", False)),
+                ),
+                say=self._say,
+            )  # fmt: skip
+        return self.checkout
+
+    def _worker_count(self) -> int:
+        """What -n gives, capped by the build file; 1 in one process."""
+        project = self._load()
+        if not self._tx or self._dist == "no" or not project.target.parallel:
+            return 1
+        return min(len(self._tx), project.config.parallelism.max_workers or max(machine_workers(), len(self._tx)))
+
+    def _say(self, line: str) -> None:
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"build: {line}", yellow=True)
+        else:
+            print(f"build: {line}", file=sys.stderr)
+
+    def _print_plan(self) -> bool:
+        from build_tests.core.plantext import plan_lines
+
+        plan = self._open_checkout().plan(self._labels, self._chosen)
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        for line in plan_lines(plan):
+            if reporter is not None:
+                reporter.write_line(line)
+        return True
+
+    def _named_labels(self) -> set[str]:
+        return self._selector.named if self._selector is not None else set()
+
+    def _run(self, session: pytest.Session) -> None:
+        checkout = self._open_checkout()
+        self.build = build = checkout.begin(self._labels, self._needs, self._chosen)
+        self._begun = True
+        self._live = Live(self.config, self.config.option.build_output)
+        try:
+            self.advance()
+            if not len(build.frontier):
+                return
+            if self._worker_count() > 1 or (self._tx and self._dist != "no" and self._load().target.parallel):
+                checkout.about_to_run()
+                self._live.start()
+                self._start_workers(session, max(1, min(self._worker_count(), len(build.frontier))))
+            else:
+                checkout.about_to_run()
+                self._live.start()
+                self._serial(session)
+        finally:
+            self._live.stop()
+
+    def _start_workers(self, session: pytest.Session, count: int) -> bool:
+        from xdist.dsession import DSession
+
+        self.config.option.dist, self.config.option.tx = self._dist, self._tx[:count]
+        dsession = DSession(self.config)
+        self.config.pluginmanager.register(dsession, "dsession")
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            reporter.showfspath = False
+        dsession.pytest_sessionstart(session)
+        total = session.testscollected
+        try:
+            dsession.pytest_runtestloop()
+        except session.Interrupted as interrupted:
+            # pytest ends -x with 1, xdist alone with 2.
+            if session.shouldfail or "stopping after" in str(interrupted):
+                self._maxfail_hit = True
+                raise session.Failed(str(session.shouldfail or interrupted)) from None
+            raise
+        finally:
+            session.testscollected = total
+        return True
+
+    def _serial(self, session: pytest.Session) -> None:
+        assert self.build is not None and self.project is not None  # noqa: S101, PT018
+        runner = Runner(self.project.config.root, path_set(self.build.decider.excluded))
+        with contextlib.closing(runner.guardian):
+            while len(self.build.frontier):
+                if (taken := self.take_step("")) is not None:
+                    item, order = taken
+                    item.order, item.runner = order, runner
+                    self._protocol(item, session)
+                    self.complete(item.nodeid)
+                elif group := self.take_tests():
+                    for test in group:
+                        self._protocol(test, session)
+                        self.complete(test.nodeid)
+                        self._stop_if_asked(session)
+                else:
+                    raise BuildError(f"nothing can run, and these wait: {self.build.frontier.unsettled()[:5]}")
+                self._stop_if_asked(session)
+                self.advance()
+
+    def _protocol(self, item: pytest.Item, session: pytest.Session) -> None:
+        # Any other item keeps session fixtures alive; only the last one may tear them down.
+        last = self.build is not None and len(self.build.frontier) <= 1
+        following = None if last else next((other for other in session.items if other is not item), None)
+        if isinstance(item, StepItem):
+            self.config.hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            if run_protocol(item, following):
+                self.config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+                return
+        self.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+
+    @staticmethod
+    def _stop_if_asked(session: pytest.Session) -> None:
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGHUP end a build as Ctrl-C does: tools ended, state saved, exit status 2."""
+
+        def interrupt(number: int, _frame: FrameType | None) -> None:
+            raise KeyboardInterrupt(signal.Signals(number).name)
+
+        before = {}
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(ValueError):  # not in the main thread
+                before[number] = signal.signal(number, interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # What the scheduler asks
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left that could still be started."""
+        return self.build is None or not len(self.build.frontier)
+
+    def advance(self) -> None:
+        """Decide what became ready, and report what settled."""
+        if self.build is None:
+            return
+        self._pending += self.build.advance()
+        if self._phases is not None or self._begun:
+            self._report_pending()
+
+    def take_step(self, worker: str) -> tuple[StepItem, Order] | None:
+        """The most urgent step that may start now."""
+        order = self.build.take() if self.build is not None else None
+        if order is None:
+            return None
+        item = self.items[order.label]
+        self._workers[item.nodeid] = worker
+        if self._live is not None:
+            self._live.started(order.label, order.log)
+        return item, order
+
+    def take_tests(self) -> list[pytest.Item]:
+        """Ordinary tests that may run now: those of one file."""
+        if self.build is None:
+            return []
+        ready = [node for node in self.build.frontier.ready() if node in self.tests]
+        if not ready:
+            return []
+        path = self.tests[ready[0]].path
+        group = [node for node in ready if self.tests[node].path == path]
+        for node in group:
+            self.build.frontier.take(node)
+        return [self.tests[node] for node in group]
+
+    def complete(self, nodeid: str) -> None:
+        """An item is through on its worker."""
+        if self.build is None or nodeid not in self.tests:
+            return
+        if nodeid in self.build.frontier:
+            self.build.node_settled(nodeid)
+
+    def put_back(self, nodeids: list[str]) -> None:
+        """These were sent to a worker that is gone before it began with them."""
+        if self.build is not None:
+            self.build.frontier.put_back([nodeid for nodeid in nodeids if nodeid in self.tests])
+
+    def lost_test(self, item: pytest.Item, why: str) -> None:
+        """A test that can't be run: never silent."""
+        report = pytest.TestReport(
+            nodeid=item.nodeid, location=item.location, keywords={}, outcome="failed", longrepr=why, when="call"
+        )
+        self.config.hook.pytest_runtest_logreport(report=report)
+        self.complete(item.nodeid)
+
+    # Reports
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """pytest-dependency asks for results that no item of this process has left."""
+        seed_dependencies(item, item.facts.needs if isinstance(item, StepItem) else tuple(self.went_well))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put the step's result on its report."""
+        report = yield
+        attach_result(item, report)
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A step's report comes in: it settles, and is dressed before anyone else sees it."""
+        label = report.nodeid.rpartition("::")[2]
+        item = self.items.get(label)
+        if item is None or item.nodeid != report.nodeid or self.build is None:
+            return
+        record: StepRecord | None = getattr(report, "build", None)
+        if record is None and label not in self._said and (report.when == "call" or report.failed):
+            record = self._settle(label, report)
+            if record is not None:
+                reporting.dress(report, record)
+        if record is not None:
+            self._said.add(label)
+            reporting.name_junit_case(self.config, report, record)
+
+    def _settle(self, label: str, report: pytest.TestReport) -> StepRecord | None:
+        assert self.build is not None  # noqa: S101
+        if report.outcome == "rerun":  # type: ignore[comparison-overlap]
+            return None
+        text: str | None = getattr(report, "build_result", None)
+        worker = self._workers.get(report.nodeid, "")
+        if text is not None:
+            result = StepResult(**json.loads(text))
+            if result.ok and report.failed:
+                result.ok, result.message = False, str(report.longrepr)
+            records = self.build.finish(label, result, worker)
+        else:
+            why = str(report.longrepr) if report.longrepr else "the worker gave no result"
+            crashed = "crashed" in why
+            records = self.build.lost(label, f"worker {worker} crashed" if crashed else why, worker)
+        if self._live is not None:
+            self._live.ended(label)
+        self._note(records[:1])
+        self._pending += records[1:]
+        return records[0]
+
+    def _note(self, records: list[StepRecord]) -> None:
+        assert self.checkout is not None  # noqa: S101
+        self.checkout.note(records)
+        self.went_well += [record.label for record in records if record.outcome.ok]
+        for record in records:
+            for warning in record.warnings:
+                self._say(f"{record.label}: {warning}")
+
+    def _report_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        self._note([record for record in pending if record.label not in self._said])
+        for record in pending:
+            self._report(record)
+        self._report_doomed_tests(pending)
+
+    def _report(self, record: StepRecord) -> None:
+        item = self.items[record.label]
+        report = reporting.make_report(item, record)
+        alone = self.config.pluginmanager.getplugin("dsession") is None
+        if alone:
+            self.config.hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        self.config.hook.pytest_runtest_logreport(report=report)
+        if alone:
+            self.config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _report_doomed_tests(self, records: list[StepRecord]) -> None:
+        """Hand-written tests whose step did not go well are blocked with it."""
+        assert self.build is not None  # noqa: S101
+        for node, culprit in self.build.doomed_nodes():
+            item = self.tests[node]
+            report = pytest.TestReport(
+                nodeid=node, location=item.location, keywords=dict.fromkeys(item.keywords, 1), outcome="skipped",
+                longrepr=(str(item.path), 0, f"Skipped: blocked by {culprit}"), when="setup",
+            )  # fmt: skip
+            self.config.hook.pytest_runtest_logreport(report=report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any, config: pytest.Config) -> tuple[str, str, Any] | None:
+        """The summary words."""
+        if getattr(report, "build", None) is None:
+            known = getattr(report, "nodeid", "").rpartition("::")[2] in self.items
+            return ("", "", "") if known and getattr(report, "when", "") in ("setup", "teardown") else None
+        return reporting.status(report, verbose=config.get_verbosity() > 0)
+
+    def pytest_report_header(self) -> str | None:
+        """One line on what is built."""
+        if self.project is None:
+            return None
+        config = self.project.config
+        environment = f", environment {config.environment}" if config.environment else ""
+        return f"build: {config.file}, target {self.project.target.name}{environment}"
+
+    # xdist
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """What a worker needs: plain data, so that it reads no configuration."""
+        if self.build is None or self.project is None:
+            return
+        node.workerinput["pytest_build"] = {
+            "file": self.file,
+            "root": self.project.config.root,
+            "excluded": self.build.decider.excluded,
+            "only_steps": not self.tests,
+            "markers": sorted(self._words(self.project)),
+            "outputs": self.declared_outputs(),
+            "steps": [
+                [*item.facts[:4], list(item.facts.tags), list(item.facts.needs)] for item in self.items.values()
+            ],
+        }
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self) -> BuildScheduling | None:
+        """Ours where there are steps; xdist's own otherwise."""
+        return BuildScheduling(self) if self.build is not None else None
+
+    # The end
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Every step gets an outcome; what was learned is saved; the exit status says it all."""
+        if self.checkout is None:
+            return
+        if self.build is not None:
+            why = "the run was stopped" if exitstatus == pytest.ExitCode.INTERRUPTED else "the run ended early"
+            for record in self.build.cancel(why):
+                self._pending.append(record)
+            self._report_pending()
+            session.exitstatus = self._exit_status(session)
+        self.checkout.close(int(session.exitstatus), self._started)
+        for warning in self.checkout.warnings:
+            self._say(warning)
+
+    def _exit_status(self, session: pytest.Session) -> int:
+        assert self.build is not None and self.checkout is not None  # noqa: S101, PT018
+        status = int(session.exitstatus)
+        lost = self.items.keys() - self.build.records.keys()
+        unsaid = self.build.records.keys() - self._said
+        if lost or unsaid:
+            self._say(f"internal error: steps without an outcome: {', '.join(sorted(lost | unsaid))}")
+            return int(pytest.ExitCode.INTERNAL_ERROR)
+        if status == pytest.ExitCode.OK and self.checkout.failed_otherwise(self.build, self._named_labels()):
+            return int(pytest.ExitCode.TESTS_FAILED)
+        if status == pytest.ExitCode.OK and any(r.outcome is Outcome.FAILED for r in self.build.records.values()):
+            return int(pytest.ExitCode.TESTS_FAILED)
+        return status
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """pytest has written its `--junitxml` by now: add what it can't hold."""
+        path = getattr(self.config.option, "xmlpath", None)
+        if path and self.build is not None:
+            from build_tests.run.junit import add_own_cases
+
+            with contextlib.suppress(OSError):
+                add_own_cases(os.path.expanduser(os.path.expandvars(path)), self.build.records.values())
+        if self.checkout is not None:
+            self.checkout.release()
+
+
+class Chooser:
+    """Outermost of all plugins that select, since it is registered last: what it adds nobody drops."""
+
+    def __init__(self, controller: Controller, kept: list[StepItem]) -> None:
+        self._controller = controller
+        self._kept = kept
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
+        """After `-k`, `-m`, node ids and `--lf` have chosen among tests, choose among steps."""
+        self._kept.clear()
+        yield
+        self._controller.choose(session, items, self._kept)
+
+
+class Observer:
+    """Innermost of all that select: takes out the steps that `-k` and `-m` left, so that `--lf` can't drop them."""
+
+    def __init__(self, kept: list[StepItem]) -> None:
+        self._kept = kept
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Set the steps apart."""
+        self._kept += [item for item in items if isinstance(item, StepItem)]
+        items[:] = [item for item in items if not isinstance(item, StepItem)]

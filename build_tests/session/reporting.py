@@ -1,0 +1,148 @@
+"""How a step's record looks in pytest: words, letters, failure texts, JUnit attributes. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from build_tests.core.model import Outcome
+from build_tests.run.logs import scrub
+from build_tests.run.record import StepRecord
+from build_tests.session.items import StepItem
+
+WORDS: dict[Outcome, tuple[str, str, dict[str, bool]]] = {
+    Outcome.BUILT: ("built", ".", {"green": True}),
+    Outcome.RESTORED: ("restored", "r", {"green": True}),
+    Outcome.FRESH: ("up to date", "-", {"green": True}),
+    Outcome.FAILED: ("failed", "F", {"red": True}),
+    Outcome.BLOCKED: ("blocked", "B", {"yellow": True}),
+    Outcome.UNAVAILABLE: ("unavailable", "U", {"yellow": True}),
+    Outcome.CANCELLED: ("cancelled", "C", {"yellow": True}),
+}
+"""Each outcome's word in the summary, its letter, and its colour."""
+
+
+class StepFailure:
+    """A failed step as pytest shows it: the first real error, the bounded tail, where the whole log lies."""
+
+    class Crash:
+        """What pytest puts on the short summary line and in JUnit's message."""
+
+        def __init__(self, message: str) -> None:
+            self.message = message
+            self.path = ""
+            self.lineno = 0
+
+    def __init__(self, record: StepRecord) -> None:
+        self._record = record
+        headline = scrub(record.first_error.strip() or record.message)
+        self.reprcrash = StepFailure.Crash(f"{record.message}: {headline}" if record.first_error else headline)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        record = self._record
+        yield scrub(record.message)
+        if record.first_error:
+            yield ""
+            yield from scrub(record.first_error).splitlines()
+        if record.tail and record.tail.strip() != record.first_error.strip():
+            yield ""
+            yield "the end of its output:"
+            yield from ("  " + line for line in scrub(record.tail).splitlines())
+        if record.log:
+            yield f"whole log: {record.log}"
+
+    def toterminal(self, tw: Any) -> None:
+        """Write it for people."""
+        lines = str(self).splitlines()
+        head = 1 + len(self._record.first_error.splitlines()) + 1 if self._record.first_error else 1
+        for number, line in enumerate(lines):
+            tw.line(line, red=number < head)
+
+
+def make_report(item: StepItem, record: StepRecord) -> pytest.TestReport:
+    """A report for a step that no worker reported."""
+    outcome: Any = "skipped"
+    if record.outcome in (Outcome.RESTORED, Outcome.BUILT):
+        outcome = "passed"
+    elif record.outcome is Outcome.FAILED:
+        outcome = "failed"
+    when: Any = "setup" if outcome == "skipped" else "call"
+    longrepr: Any = None
+    if outcome == "skipped":
+        longrepr = (str(item.path), 0, f"Skipped: {skip_message(record)}")
+    report = pytest.TestReport(
+        nodeid=item.nodeid, location=item.location, keywords=dict.fromkeys(item.keywords, 1), outcome=outcome,
+        longrepr=longrepr, when=when, duration=record.seconds,
+    )  # fmt: skip
+    dress(report, record)
+    return report
+
+
+def skip_message(record: StepRecord) -> str:
+    """The message of JUnit's `<skipped>`."""
+    match record.outcome:
+        case Outcome.BLOCKED:
+            return scrub(record.message)
+        case Outcome.UNAVAILABLE:
+            return scrub(f"unavailable: {record.message}")
+        case _:
+            return scrub(f"{WORDS[record.outcome][0]}: {record.message}")
+
+
+def dress(report: pytest.TestReport, record: StepRecord) -> None:
+    """Give a report its record, and a failed one its text."""
+    report.build = record  # type: ignore[attr-defined]
+    if record.outcome is Outcome.FAILED:
+        report.outcome = "failed"
+        report.longrepr = StepFailure(record)  # type: ignore[assignment]
+        if report.when not in ("setup", "call", "teardown"):
+            report.when = "call"
+
+
+def status(report: Any, *, verbose: bool) -> tuple[str, str, Any] | None:
+    """pytest's (category, letter, word) for a step's report."""
+    record: StepRecord | None = getattr(report, "build", None)
+    if record is None:
+        return None
+    word, letter, colour = WORDS[record.outcome]
+    # The failed word also heads pytest's short summary lines, where people grep for it.
+    shown = "FAILED" if record.outcome is Outcome.FAILED else verbose_word(record) if verbose else word
+    return word, letter, (shown, colour)
+
+
+def verbose_word(record: StepRecord) -> str:
+    """What `-v` shows: the outcome with its time and its reason."""
+    word = WORDS[record.outcome][0]
+    match record.outcome:
+        case Outcome.BUILT:
+            flaky = f", flaky: passed at attempt {record.attempts}" if record.flaky else ""
+            return scrub(f"{word} in {duration(record.seconds)} ({record.message}{flaky})")
+        case Outcome.RESTORED:
+            return f"{word} in {duration(record.seconds)}"
+        case _:
+            return word
+
+
+def duration(seconds: float) -> str:
+    """`0.12 s`, `12.3 s`, `3 min 20 s`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 100:  # noqa: PLR2004 - three digits at the most
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def name_junit_case(config: pytest.Config, report: pytest.TestReport, record: StepRecord) -> None:
+    """pytest's own `--junitxml` makes class and name from the node id; ours are KIND.COMPONENT and the label."""
+    from _pytest.junitxml import xml_key
+
+    xml = config.stash.get(xml_key, None)
+    if xml is not None:
+        reporter = xml.node_reporter(report)
+        reporter.add_attribute("classname", f"{record.kind}.{record.label.partition(':')[0]}")
+        reporter.add_attribute("name", record.label)

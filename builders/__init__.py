@@ -1,0 +1,1 @@
+"""Language builders: each turns a component into steps. They import the builder API only."""

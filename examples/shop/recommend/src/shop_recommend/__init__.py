@@ -1,0 +1,1 @@
+"""Recommends what goes well with an order."""
