@@ -1,4 +1,4 @@
-"""Kind `command`: whatever has no builder of its own. Every step is written down in build.yml."""
+"""Kind `command`: whatever has no builder of its own. All its steps stand under `steps:`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from build_tests.core.builder import Component, Step, Workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandOptions:
-    """No options: a command component has steps only."""
+    """A command component has no keys but those of every component."""
 
 
 class CommandBuilder:
-    """Derives nothing."""
+    """Makes no step of its own."""
 
     kind: ClassVar[str] = "command"
     options: ClassVar[type[CommandOptions]] = CommandOptions
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:  # noqa: ARG002
-        """No steps of its own."""
+        """Nothing: the build file says it all."""
         return ()

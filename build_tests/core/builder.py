@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
 from build_tests.core.model import Component, Identity, Output, Resources, Retries, Step, Tool
+from build_tests.core.paths import path_from_root, pattern_from_root
 
 __all__ = [
     "Builder",
@@ -22,6 +23,8 @@ __all__ = [
     "Step",
     "Tool",
     "Workspace",
+    "path_from_root",
+    "pattern_from_root",
 ]
 
 

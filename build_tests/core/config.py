@@ -1,15 +1,21 @@
-"""A build file and its overlays → a checked Config, or every mistake at once. Reads files, builds no graph."""
+"""The build file and its overlays → a checked `Config`. Reads these files only; knows no step of a builder.
+
+Every fault that the files alone show is reported at once, each at its place. What needs the builders' steps is checked
+in `assemble`, what needs the edges in `graph`.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from build_tests.core import globs, spec
-from build_tests.core.binding import WRONG, Name, binder, unknown_key
-from build_tests.core.errors import ConfigError, Diagnostic, Place, SelectionError
+from build_tests.core import paths, spec
+from build_tests.core.binding import INVALID, Report, bind, bind_parts, binder, keys_of
+from build_tests.core.builder import Builder
+from build_tests.core.errors import BuilderError, ConfigError, Diagnostic, Place, SelectionError
+from build_tests.core.graph import did_you_mean
 from build_tests.core.model import (
     CacheSettings,
     Component,
@@ -19,36 +25,56 @@ from build_tests.core.model import (
     Output,
     Parallelism,
     Resources,
+    Retries,
     StepOverride,
     Strategy,
     Target,
+    Tool,
 )
-from build_tests.core.yamltree import Node, merged, read
+from build_tests.core.scalars import Share
+from build_tests.core.yamltree import Node, Sources, collector_paused, entries, key_nodes, mapping, merged, wrapped
 
-CANDIDATES = ("build.yml", "config/build.yml")
+NAMES = ("build.yml", "config/build.yml")
+"""Where a build file is looked for, first match."""
 
 
 class BuilderSource(Protocol):
-    """Where builders come from; core never imports one."""
+    """Where builders come from; `build_tests.registry` is one."""
 
-    def get(self, kind: str) -> Any | None:
-        """The builder of a kind. Raises ImportError where it can't be loaded."""
+    def get(self, kind: str) -> Builder | None:
+        """The builder of a kind. Raises BuilderError when it is there and can't be loaded."""
 
     def kinds(self) -> list[str]:
-        """Every kind there is."""
+        """All kinds, sorted."""
 
     def add_private(self, kind: str, spec: str, root: str) -> None:
-        """A builder of the repository's own. Raises ImportError."""
+        """Load a repository's own builder, `module:Class`. Raises BuilderError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a build file says, as far as it can be understood, and all that is wrong with it.
+
+    With diagnostics, `config` is only good for finding more of them.
+    """
+
+    config: Config
+    diagnostics: tuple[Diagnostic, ...] = ()
+    broken: frozenset[str] = frozenset()
+    """Components whose steps can't be known, since their kind or options are wrong."""
 
 
 def find_build_file(start: str) -> str | None:
-    """The build file of a folder: `build.yml`, then `config/build.yml`."""
-    paths = (os.path.join(start, candidate) for candidate in CANDIDATES)
-    return next((path for path in paths if os.path.isfile(path)), None)
+    """`build.yml` or `config/build.yml` in a folder, as a path that begins with `start`."""
+    for name in NAMES:
+        path = os.path.join(start, name)
+        if os.path.isfile(path):
+            return path
+    return None
 
 
 def root_of(file: str) -> str:
-    """The root (`//`): the build file's folder, or its parent where that is called `config`."""
+    """The root that belongs to a build file, absolute: its folder, or the parent of that where it is called config."""
     folder = os.path.dirname(os.path.abspath(file))
     return os.path.dirname(folder) if os.path.basename(folder) == "config" else folder
 
@@ -57,349 +83,395 @@ def load(file: str, *, registry: BuilderSource, environment: str | None = None) 
     """Read a build file with `config/cache.yml` and the environment's overlay.
 
     Raises:
-        ConfigError: every mistake, each with its place.
-        SelectionError: the environment does not exist.
+        ConfigError: every fault found.
+        SelectionError: there is no such environment.
     """
-    root = root_of(file)
-    top = _read(file, root)
-    cache = os.path.join(root, "config", "cache.yml")
-    if os.path.isfile(cache):
-        top = _lay_under(top, ("build_system", "cache"), _read(cache, root))
-    if environment is not None:
-        top = merged(top, _read(_overlay(root, environment), root))
-    return _Loader(root, os.path.relpath(file, root), registry).config(top, environment)
+    checked = check(file, registry=registry, environment=environment)
+    if checked.diagnostics:
+        raise ConfigError(list(checked.diagnostics))
+    return checked.config
 
 
-def _overlay(root: str, environment: str) -> str:
-    folder = os.path.join(root, "config", "environments")
-    path = os.path.join(folder, f"{environment}.yml")
-    if not re.fullmatch(r"[\w.-]+", environment) or not os.path.isfile(path):
-        there = sorted(n[:-4] for n in os.listdir(folder) if n.endswith(".yml")) if os.path.isdir(folder) else []
-        known = f"; there are: {', '.join(there)}" if there else ""
-        raise SelectionError(f"there is no environment {environment!r}: config/environments/{environment}.yml{known}")
-    return path
+def check(file: str, *, registry: BuilderSource, environment: str | None = None) -> Checked:
+    """As `load`, but faults are values. Raises SelectionError."""
+    with collector_paused():
+        return _Loader(file, registry, environment).run()
 
 
-def _read(path: str, root: str) -> Node:
-    name = os.path.relpath(path, root)
+def environments(root: str) -> list[str]:
+    """The names of the overlays under `config/environments`, sorted."""
     try:
-        with open(path, "rb") as file:
-            return read(name, file.read())
-    except OSError as error:
-        raise ConfigError([Diagnostic(place=Place(file=name), message=f"can't be read: {error.strerror}")]) from None
-
-
-def _lay_under(top: Node, path: tuple[str, ...], node: Node) -> Node:
-    """`node` merged over what stands at a path of `top`."""
-    for key in reversed(path):
-        node = Node("mapping", {key: (node, node)}, node.line, node.column, node.source)
-    return merged(top, node)
+        names = os.listdir(os.path.join(root, "config", "environments"))
+    except OSError:
+        return []
+    return sorted(name.removesuffix(".yml") for name in names if name.endswith(".yml"))
 
 
 class _Loader:
-    def __init__(self, root: str, file: str, registry: BuilderSource) -> None:
-        self._root = root
-        self._file = file
+    """One reading of one build file."""
+
+    def __init__(self, file: str, registry: BuilderSource, environment: str | None) -> None:
+        self._root = root_of(file)
+        self._file = os.path.relpath(os.path.abspath(file), self._root)
         self._registry = registry
-        self._sources: dict[int, Any] = {}
-        self._unused: list[str] = []
+        self._environment = environment
+        self._sources = Sources()
+        self._report = Report(self._sources)
+        self._broken: set[str] = set()
+        self._failed: set[str] = set()
+        """Kinds of private builders that can't be loaded."""
 
-    def config(self, top: Node, environment: str | None) -> Config:
-        self._note_source(top)
-        self._check_top(top)
-        builders = self._builders(top)
-        system = self._bound(top, "build_system", spec.SystemSpec, spec.SystemSpec())
-        components = tuple(self._components(top))
-        targets = tuple(self._targets(top, components))
-        default = self._default(top, targets)
-        if "build_system" in top.value:
-            self._say_unused(top.value["build_system"][1])
-        wrong = [diagnostic for source in self._sources.values() for diagnostic in source.wrong]
-        if wrong:
-            raise ConfigError(list(dict.fromkeys(wrong)))
+    def run(self) -> Checked:
+        tree = self._tree()
+        bound = INVALID if tree is None else bind(tree, spec.FileSpec, self._report)
+        config = Config(root=self._root, file=self._file) if bound is INVALID else self._config(bound)
+        return Checked(config=config, diagnostics=tuple(self._report.diagnostics), broken=frozenset(self._broken))
+
+    # -- files
+
+    def _tree(self) -> Node | None:
+        overlay = self._overlay()
+        tree = self._read(self._file)
+        if tree is None:
+            return None
+        cache = "config/cache.yml"
+        if os.path.exists(os.path.join(self._root, cache)) and (over := self._read(cache)):
+            tree = merged(tree, wrapped(("build_system", "cache"), over))
+        if overlay and (over := self._read(overlay)):
+            tree = merged(tree, over)
+        return tree
+
+    def _overlay(self) -> str | None:
+        if self._environment is None:
+            return None
+        known = environments(self._root)
+        if self._environment not in known:
+            hint = did_you_mean(self._environment, known) or (
+                f"known: {', '.join(known)}" if known else "config/environments/ has none"
+            )
+            raise SelectionError(f"there is no environment {self._environment!r} ({hint})")
+        return f"config/environments/{self._environment}.yml"
+
+    def _read(self, name: str) -> Node | None:
+        try:
+            with open(os.path.join(self._root, name), "rb") as stream:
+                data = stream.read()
+        except OSError as error:
+            self._add(Place(file=name), f"the file can't be read: {error.strerror or error}")
+            return None
+        return self._sources.parse(name, data, self._report.diagnostics)
+
+    # -- the whole
+
+    def _config(self, file: spec.FileSpec) -> Config:
+        written = entries(file.node)
+        self._private_builders(file, written)
+        components = tuple(self._components(file, key_nodes(written["components"]) if file.components else {}))
+        target_keys = key_nodes(written["targets"]) if file.targets else {}
+        for name in file.targets:
+            if name in file.components:
+                hint = "a selector could mean both: rename one"
+                self._report.add(target_keys[name], f"{name!r} is a target and a component", hint)
+        targets = tuple(self._target(name, target, target_keys[name], file) for name, target in file.targets.items())
+        if file.default_target is not None and file.default_target not in file.targets:
+            self._unknown(written["default_target"], "target", file.default_target, file.targets)
+        system = file.build_system
         return Config(
-            root=self._root, file=self._file, cache=_cache(system.cache), parallelism=_parallelism(system.parallelism),
-            monitoring=Monitoring(**{n: getattr(system.monitoring, n) for n in spec.MonitoringSpec.__slots__}),
-            builders=builders, components=components, targets=targets, default_target=default,
-            environment=environment, unused=tuple(self._unused),
-        )  # fmt: skip
+            root=self._root,
+            file=self._file,
+            cache=_cache(system.cache),
+            parallelism=Parallelism(
+                max_workers=system.parallelism.max_workers,
+                dependency_aware=system.parallelism.dependency_aware,
+                resources=tuple(self._capacities(system.parallelism, written)),
+            ),
+            monitoring=Monitoring(
+                metrics_enabled=system.monitoring.metrics_enabled,
+                performance_tracking=system.monitoring.performance_tracking,
+                build_notifications=system.monitoring.build_notifications,
+            ),
+            builders=file.builders,
+            components=components,
+            targets=targets,
+            default_target=file.default_target,
+            environment=self._environment,
+            unused=tuple(f"{self._sources.place(node)}: {text}" for node, text in _unused(system)),
+        )
 
-    def _note_source(self, node: Node) -> None:
-        """Overlays bring nodes of other files: their mistakes count as well."""
-        self._sources[id(node.source)] = node.source
-        if node.kind == "mapping":
-            for key, value in node.value.values():
-                self._sources[id(key.source)] = key.source
-                if value.kind == "mapping":
-                    self._note_source(value)
+    def _capacities(self, parallelism: spec.ParallelismSpec, written: dict[str, Node]) -> Iterator[tuple[str, float]]:
+        for name, value in parallelism.resources.other:
+            if not isinstance(value, Share):
+                yield name, value
+            elif name == "memory":
+                yield name, value.part * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            else:
+                node = entries(entries(entries(written["build_system"])["parallelism"])["resources"])[name]
+                self._report.add(node, f"a percentage of {name} means nothing: only of memory")
 
-    def _check_top(self, top: Node) -> None:
-        for text, (key, _) in top.value.items():
-            if text not in spec.TOP_KEYS:
-                unknown_key(key, dict.fromkeys(spec.TOP_KEYS))
-        if "version" not in top.value:
-            top.say("'version' is missing", 'write version: "2.0"')
-        else:
-            version = top.value["version"][1]
-            if version.value != "2.0":
-                version.say(f"version {version.value!r} is not known", 'write version: "2.0"')
-
-    def _bound(self, top: Node, key: str, declared: Any, default: Any) -> Any:
-        if key not in top.value or top.value[key][1].empty:
-            return default
-        value = binder(declared)(top.value[key][1])
-        return default if value is WRONG else value
-
-    def _builders(self, top: Node) -> tuple[tuple[str, str], ...]:
-        found = self._bound(top, "builders", Mapping[Name, str], {})
-        for kind, where in found.items():
-            node = top.value["builders"][1].value[kind][1]
-            if not re.fullmatch(r"[\w.]+:\w+", where):
-                node.say(f"{where!r} names no builder", 'write "package.module:Class"')
-                continue
+    def _private_builders(self, file: spec.FileSpec, written: dict[str, Node]) -> None:
+        for kind, path in file.builders:
             try:
-                self._registry.add_private(kind, where, self._root)
-            except ImportError as error:
-                node.say(f"builder {where!r} can't be loaded: {error}")
-        return tuple(found.items())
+                self._registry.add_private(kind, path, self._root)
+            except BuilderError as error:
+                self._failed.add(kind)
+                self._report.add(entries(written["builders"])[kind], str(error), error.hint)
 
-    # Components
+    def _add(self, place: Place, message: str, hint: str = "") -> None:
+        self._report.diagnostics.append(Diagnostic(place=place, message=message, hint=hint))
 
-    def _components(self, top: Node) -> Iterator[Component]:
-        if "components" not in top.value:
-            top.say("'components' is missing", "it names the folders that are built")
-            return
-        node = top.value["components"][1]
-        if node.empty:
-            return
-        if node.kind != "mapping":
-            node.say(f"expected a mapping of components, found a {node.kind}")
-            return
-        for key, value in node.value.values():
-            name = binder(Name)(key)
-            made = self._component(key.value, key, value)
-            if name is not WRONG and made is not None:
-                yield made
+    def _unknown(self, node: Node, what: str, name: str, known: Any) -> None:
+        hint = did_you_mean(name, known) or (f"known: {', '.join(known)}" if known else f"there is no {what} at all")
+        self._report.add(node, f"there is no {what} {name!r}", hint)
 
-    def _component(self, name: str, key: Node, node: Node) -> Component | None:
-        if node.kind != "mapping":
-            node.say("expected a mapping with `kind:`")
-            return None
-        common = {k: v for k, v in node.value.items() if k in spec.COMPONENT_KEYS}
-        own = {k: v for k, v in node.value.items() if k not in spec.COMPONENT_KEYS}
-        bound = binder(spec.ComponentSpec)(Node("mapping", common, node.line, node.column, node.source))
-        builder = self._builder(node)
-        options = self._options(builder, node, own) if builder is not None else WRONG
-        if bound is WRONG or options is WRONG:
-            return None
-        path = self._path(bound.path if bound.path is not None else name, node.value.get("path", (key, key))[1])
-        steps_node = node.value["steps"][1] if "steps" in node.value else None
+    # -- targets
+
+    def _target(self, name: str, target: spec.TargetSpec, key: Node, file: spec.FileSpec) -> Target:
+        for component in target.components or ():
+            if component not in file.components:
+                self._unknown(_item(target.node, "components", component), "component", component, file.components)
+        return Target(
+            name=name,
+            description=target.description,
+            components=target.components,
+            tags=target.tags,
+            cache_strategy=target.cache_strategy or Strategy.AGGRESSIVE,
+            parallel=target.parallel,
+            incremental=target.incremental,
+            strict=target.validation,
+            artifacts=target.artifacts,
+            environment=target.environment,
+            where=self._sources.place(key),
+        )
+
+    # -- components
+
+    def _components(self, file: spec.FileSpec, keys: dict[str, Node]) -> Iterator[Component]:
+        for name, node in file.components.items():
+            yield self._component(name, node, keys[name])
+
+    def _component(self, name: str, node: Node, key: Node) -> Component:
+        options_type = self._options_type(name, node)
+        if options_type is None:
+            self._broken.add(name)
+            known = _part(node, {f.key for f in keys_of(spec.ComponentSpec)})
+            bound, options = bind(known, spec.ComponentSpec, self._report), None
+        else:
+            bound, options = bind_parts(node, (spec.ComponentSpec, options_type), self._report)
+        place = self._sources.place(key)
+        if bound is not INVALID:
+            self._not_itself(name, bound)
+        if bound is INVALID or options is INVALID:
+            self._broken.add(name)
+        if bound is INVALID:
+            return Component(name=name, kind="", path="", where=place)
+        folder = self._folder(name, bound)
         return Component(
-            name=name, kind=bound.kind, path=path, tags=bound.tags, depends_on=bound.depends_on, options=options,
-            steps=tuple(self._override(path, step, found, steps_node) for step, found in bound.steps.items()),
-            where=key.place,
-        )  # fmt: skip
+            name=name,
+            kind=bound.kind,
+            path=folder,
+            tags=bound.tags,
+            depends_on=bound.depends_on,
+            steps=tuple(self._steps(bound, folder)) if bound.steps else (),
+            options=None if options is INVALID else options,
+            where=place,
+        )
 
-    def _builder(self, node: Node) -> Any | None:
-        if "kind" not in node.value:
-            return None
-        kind = node.value["kind"][1]
-        if kind.kind != "scalar":
+    def _options_type(self, name: str, node: Node) -> type[Any] | None:
+        """The options of the component's kind; None = reported, or there is no kind to have any."""
+        kind = entries(node).get("kind")
+        if kind is None or kind.id != "scalar" or not kind.value:
             return None
         try:
             builder = self._registry.get(kind.value)
-        except ImportError as error:
-            kind.say(f"the builder of kind {kind.value!r} can't be loaded: {error}")
+        except BuilderError as error:
+            self._report.add(kind, str(error), error.hint)
             return None
-        if builder is None:
-            from build_tests.core.graph import did_you_mean
-
+        if builder is not None:
+            return self._readable(builder, kind)
+        if kind.value not in self._failed:
             kinds = self._registry.kinds()
-            kind.say(f"unknown kind {kind.value!r}", did_you_mean(kind.value, kinds) or f"known: {', '.join(kinds)}")
-        return builder
+            hint = did_you_mean(kind.value, kinds) or f"known: {', '.join(kinds)}; command has no builder of its own"
+            self._report.add(kind, f"component {name!r} is of a kind {kind.value!r} that no builder has", hint)
+        return None
 
-    def _options(self, builder: Any, node: Node, own: dict[str, tuple[Node, Node]]) -> Any:
-        known = {f: None for f in builder.options.__dataclass_fields__}
-        for text, (key, _) in own.items():
-            if text not in known:
-                unknown_key(key, {**known, **dict.fromkeys(spec.COMPONENT_KEYS)})
-        own = {text: pair for text, pair in own.items() if text in known}
-        return binder(builder.options)(Node("mapping", own, node.line, node.column, node.source))
+    def _readable(self, builder: Builder, kind: Node) -> type[Any] | None:
+        try:
+            binder(builder.options)
+        except (TypeError, NameError) as error:
+            self._report.add(kind, f"the options of the builder of kind {kind.value!r} can't be read: {error}")
+            return None
+        return builder.options
 
-    def _path(self, text: str, node: Node) -> str:
-        """A folder from the root, "" for the root itself."""
-        problem = path_problem(text)
-        if problem:
-            node.say(f"{text!r} {problem}")
-            return ""
-        normal = os.path.normpath(text.removeprefix("//") or ".")
-        return "" if normal == "." else normal
+    def _folder(self, name: str, component: spec.ComponentSpec) -> str:
+        if component.path is None:
+            return name
+        try:
+            return paths.component_folder(component.path)
+        except ValueError as error:
+            self._refused(component.node, "path", component.path, error)
+            return name
 
-    # Steps
+    def _not_itself(self, name: str, component: spec.ComponentSpec) -> None:
+        for need in component.depends_on:
+            if need == name or need.startswith(f"{name}:"):
+                self._report.add(
+                    _item(component.node, "depends_on", need),
+                    f"component {name!r} depends on itself: every one of its steps would need {need!r}",
+                )
 
-    def _override(self, base: str, name: str, written: spec.StepSpec, steps: Node | None) -> StepOverride:
-        assert steps is not None  # noqa: S101 - bound steps come from somewhere
-        key, node = steps.value[name]
-        fields: dict[str, Any] = {}
-        for field in spec.StepSpec.__slots__:
-            value = getattr(written, field)
+    # -- steps
+
+    def _steps(self, component: spec.ComponentSpec, folder: str) -> Iterator[StepOverride]:
+        keys = key_nodes(entries(component.node)["steps"])
+        for name, step in component.steps.items():
+            yield StepOverride(
+                name=name, fields=tuple(self._fields(step, folder)), where=self._sources.place(keys[name])
+            )
+
+    def _fields(self, step: spec.StepSpec, folder: str) -> Iterator[tuple[str, Any]]:
+        for name, convert in _STEP_FIELDS.items():
+            value = getattr(step, name)
             if value is not None:
-                fields[field] = self._field(field, value, base, node.value[field][1])
-        if fields.get("clean") is False and not fields.get("state"):
-            node.value["clean"][1].say("clean: false needs state", "name what the tool keeps: state: [.tsbuildinfo]")
-        return StepOverride(name=name, fields=tuple(fields.items()), where=key.place)
+                yield name, value if convert is None else convert(self, step, folder, value)
 
-    def _field(self, field: str, value: Any, base: str, node: Node) -> Any:
-        match field:
-            case "inputs" | "junit":
-                pairs = zip(value, node.value, strict=True)
-                return tuple(p for text, child in pairs if (p := self._pattern(text, base, child)))
-            case "state":
-                pairs = zip(value, node.value, strict=True)
-                return tuple(p for text, child in pairs if (p := self._own_path(text, base, child)))
-            case "outputs":
-                pairs = zip(value, node.value, strict=True)
-                return tuple(o for found, child in pairs if (o := self._output(found, base, child)))
-            case "env":
-                return tuple(sorted(value.items()))
-            case "resources":
-                return _resources(value)
+    def _command(self, step: spec.StepSpec, _folder: str, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if not value or not value[0]:
+            self._report.add(entries(step.node)["command"], "the command is empty")
         return value
 
-    def _pattern(self, text: str, base: str, node: Node) -> str | None:
-        """An input pattern from the root, `!` kept in front."""
-        negated, body = text.startswith("!"), text.removeprefix("!")
-        problem = path_problem(body, base)
-        made = _from_root(body, base) if not problem else ""
-        if not problem and (error := globs.validate(made)):
-            problem = f"is no pattern: {error}"
-        if problem:
-            node.say(f"{text!r} {problem}")
+    def _inputs(self, step: spec.StepSpec, folder: str, value: tuple[str, ...]) -> tuple[str, ...]:
+        return self._patterns(step, "inputs", value, folder)
+
+    def _junit(self, step: spec.StepSpec, folder: str, value: tuple[str, ...]) -> tuple[str, ...]:
+        return self._patterns(step, "junit", value, folder)
+
+    def _patterns(self, step: spec.StepSpec, key: str, value: tuple[str, ...], folder: str) -> tuple[str, ...]:
+        try:
+            return tuple([paths.pattern_from_root(text, folder) for text in value])
+        except ValueError:
+            return tuple(self._right(step, key, value, folder))
+
+    def _right(self, step: spec.StepSpec, key: str, value: tuple[str, ...], folder: str) -> Iterator[str]:
+        """The patterns that can be read; the others are reported."""
+        for text in value:
+            try:
+                yield paths.pattern_from_root(text, folder)
+            except ValueError as error:
+                self._refused(step.node, key, text, error)
+
+    def _outputs(self, step: spec.StepSpec, folder: str, value: tuple[spec.OutputSpec, ...]) -> tuple[Output, ...]:
+        outputs = []
+        for output in value:
+            identity = Identity(output.identity or "content")
+            path: str | None = output.path
+            if identity is not Identity.IMAGE:
+                path = self._own_path(step, "outputs", output.path, folder)
+            if path is not None:
+                # What is installed is a folder, however it is written.
+                directory = identity is Identity.INSTALLED or (
+                    identity is Identity.CONTENT and output.path.endswith("/")
+                )
+                outputs.append(Output(path=path, directory=directory, identity=identity, tracked=output.tracked))
+        return tuple(outputs)
+
+    def _state(self, step: spec.StepSpec, folder: str, value: tuple[str, ...]) -> tuple[str, ...]:
+        found = (self._own_path(step, "state", text, folder) for text in value)
+        return tuple(path for path in found if path is not None)
+
+    def _own_path(self, step: spec.StepSpec, key: str, text: str, folder: str) -> str | None:
+        """An output or state, from the root; None = reported."""
+        try:
+            path = paths.path_from_root(text, folder)
+        except ValueError as error:
+            self._refused(step.node, key, text, error)
             return None
-        return f"!{made}" if negated else made
-
-    def _own_path(self, text: str, base: str, node: Node) -> str | None:
-        """A path that the step may write, from the root."""
-        problem = path_problem(text, base)
-        if not problem and any(letter in text for letter in "*?["):
-            problem = "holds a wildcard: name the file, or the folder with a trailing /"
-        made = "" if problem else _from_root(text, base).rstrip("/")
-        if not problem and (made in ("", ".") or made.split("/")[0] in (".git", ".build", ".pytest_cache")):
-            problem = "can't be an output: it would be removed before each run"
-        if problem:
-            node.say(f"{text!r} {problem}")
+        fault = paths.output_fault(path, folder, self._file)
+        if fault:
+            self._refused(step.node, key, text, fault.replace("an output", "state") if key == "state" else fault)
             return None
-        return made
+        return path
 
-    def _output(self, found: spec.OutputSpec, base: str, node: Node) -> Output | None:
-        identity = Identity(found.identity)
-        if identity is Identity.IMAGE:
-            return Output(path=found.path, identity=identity)
-        place = node.value["path"][1] if node.kind == "mapping" else node
-        path = self._own_path(found.path, base, place)
-        if path is None:
-            return None
-        directory = found.path.endswith("/") or identity is Identity.INSTALLED
-        return Output(path=path, directory=directory, identity=identity, tracked=found.tracked)
-
-    # Targets
-
-    def _targets(self, top: Node, components: tuple[Component, ...]) -> Iterator[Target]:
-        found = self._bound(top, "targets", Mapping[Name, spec.TargetSpec], {})
-        names = [component.name for component in components]
-        for name, target in found.items():
-            key, node = top.value["targets"][1].value[name]
-            if name in names:
-                key.say(f"{name!r} is the name of a component too", "TARGET= and selectors must know which is meant")
-            for child, wanted in zip(_children(node, "components"), target.components or (), strict=False):
-                if wanted not in names:
-                    from build_tests.core.graph import did_you_mean
-
-                    child.say(f"target {name!r} names {wanted!r}, which is no component", did_you_mean(wanted, names))
-            yield Target(
-                name=name, description=target.description, components=target.components, tags=target.tags,
-                cache_strategy=Strategy(target.cache_strategy), parallel=target.parallel,
-                incremental=target.incremental, strict=target.validation == "strict", artifacts=target.artifacts,
-                environment=target.environment, where=key.place,
-            )  # fmt: skip
-
-    def _default(self, top: Node, targets: tuple[Target, ...]) -> str | None:
-        default: str | None = self._bound(top, "default_target", str, None)
-        if default is not None and default not in [target.name for target in targets]:
-            from build_tests.core.graph import did_you_mean
-
-            hint = did_you_mean(default, [target.name for target in targets])
-            top.value["default_target"][1].say(f"there is no target {default!r}", hint)
-        return default
-
-    def _say_unused(self, system: Node) -> None:
-        """Keys that a later release reads, where they were written."""
-        for path, why in _LATER:
-            node = system
-            for part in path:
-                if node.kind != "mapping" or part not in node.value:
-                    break
-                node = node.value[part][1]
-            else:
-                if why(node):
-                    self._unused.append(f"{node.place}: build_system.{'.'.join(path)} is read, and used by a later release")
+    def _refused(self, node: Node, key: str, text: str, error: ValueError | str) -> None:
+        self._report.add(_item(node, key, text), f"{key}: {text!r} is refused: {error}")
 
 
-_LATER = (
-    *(((("cache", key)), lambda _node: True) for key in ("ttl", "max_size", "redis", "s3", "reapi", "keys", "read_scopes")),
-    (("cache", "storage"), lambda node: node.value != "local"),
-    (("monitoring", "build_notifications"), lambda node: node.value == "true"),
-)  # fmt: skip
+_Convert = Callable[[_Loader, spec.StepSpec, str, Any], Any]
 
 
-def _children(node: Node, key: str) -> list[Node]:
-    return list(node.value[key][1].value) if node.kind == "mapping" and key in node.value else []
+def _tool(tool: spec.ToolSpec) -> Tool:
+    return Tool(name=tool.name, version=tool.version or "", version_command=tool.version_command, hint=tool.hint)
 
 
-def path_problem(text: str, base: str = "") -> str:
-    """What is wrong with a path that must lie below the root, or ""."""
-    body = text.removeprefix("//")
-    if "\0" in text or not text.strip():
-        return "is no path"
-    if body.startswith("/") or body.startswith("~"):
-        return "is absolute: paths are relative to the component, or to the root with //"
-    joined = os.path.normpath(os.path.join("" if text.startswith("//") else base, body or "."))
-    if joined == ".." or joined.startswith("../"):
-        return "leaves the repository"
-    return ""
+def _retries(retries: spec.RetriesSpec) -> Retries:
+    backoff = Retries().backoff if retries.backoff is None else retries.backoff
+    return Retries(count=retries.count, backoff=backoff, when=retries.when)
 
 
-def _from_root(text: str, base: str) -> str:
-    """Relative to the root, normal, the trailing / kept."""
-    joined = os.path.normpath(os.path.join("", text[2:]) if text.startswith("//") else os.path.join(base, text))
-    slash = "/" if text.endswith("/") and joined != "." else ""
-    return "**" if joined == "." else joined + slash
+def _resources(resources: spec.ResourcesSpec) -> Resources:
+    return Resources(cpu=resources.cpu, memory=resources.memory, locks=resources.locks, other=resources.other)
 
 
-def _resources(found: dict[str, Any]) -> Resources:
-    other = tuple(sorted((k, v) for k, v in found.items() if k not in ("cpu", "memory", "locks")))
-    return Resources(
-        cpu=found.get("cpu", 1), memory=found.get("memory", 0), locks=tuple(found.get("locks", ())), other=other
+_STEP_FIELDS: dict[str, _Convert | None] = {
+    **dict.fromkeys(f.name for f in keys_of(spec.StepSpec)),
+    "command": _Loader._command,  # noqa: SLF001
+    "inputs": _Loader._inputs,  # noqa: SLF001
+    "outputs": _Loader._outputs,  # noqa: SLF001
+    "state": _Loader._state,  # noqa: SLF001
+    "junit": _Loader._junit,  # noqa: SLF001
+    "tools": lambda _self, _step, _folder, value: tuple(_tool(tool) for tool in value),
+    "retries": lambda _self, _step, _folder, value: _retries(value),
+    "resources": lambda _self, _step, _folder, value: _resources(value),
+}
+"""Every key of a step with what makes it a field of `Step`; None = it is one as it is written."""
+
+
+def _cache(cache: spec.CacheSpec) -> CacheSettings:
+    default = CacheSettings()
+    return CacheSettings(
+        enabled=cache.enabled,
+        storage=cache.storage,
+        ttl=default.ttl if cache.ttl is None else cache.ttl,
+        max_size=default.max_size if cache.max_size is None else cache.max_size,
+        redis=_written(cache.redis),
+        s3=_written(cache.s3),
+        reapi=_written(cache.reapi),
+        keys=cache.keys,
+        read_scopes=cache.read_scopes,
     )
 
 
-def _cache(found: spec.CacheSpec) -> CacheSettings:
-    return CacheSettings(
-        enabled=found.enabled, storage=found.storage, ttl=found.ttl, max_size=found.max_size,
-        redis=tuple((found.redis or {}).items()), s3=tuple((found.s3 or {}).items()),
-        reapi=tuple((found.reapi or {}).items()), read_scopes=found.read_scopes,
-        keys=tuple((scope, tuple(keys.items())) for scope, keys in (found.keys or {}).items()),
-    )  # fmt: skip
+def _written(store: Any) -> tuple[tuple[str, Any], ...]:
+    if store is None:
+        return ()
+    return tuple((f.name, value) for f in fields(store) if (value := getattr(store, f.name)) is not None)
 
 
-def _parallelism(found: spec.ParallelismSpec) -> Parallelism:
-    capacities: dict[str, float] = {}
-    for name, amount in (found.resources or {}).items():
-        if isinstance(amount, str):
-            whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            amount = whole * int(amount.rstrip("%")) // 100  # noqa: PLW2901
-        capacities[name] = amount
-    return Parallelism(
-        max_workers=found.max_workers, dependency_aware=found.dependency_aware,
-        resources=tuple(sorted(capacities.items())),
-    )  # fmt: skip
+_LATER = "is accepted, but nothing reads it yet"
+
+
+def _unused(system: spec.BuildSystemSpec) -> Iterator[tuple[Node, str]]:
+    """Keys that were written and have no effect in this release."""
+    cache = entries(system.cache.node) if system.cache.node else {}
+    keys = key_nodes(system.cache.node) if system.cache.node else {}
+    for name in ("ttl", "max_size", "redis", "s3", "reapi", "keys", "read_scopes"):
+        if name in keys:
+            yield keys[name], f"{name} {_LATER}"
+    if "storage" in cache and system.cache.storage != ("local",):
+        yield keys["storage"], f"storage: {', '.join(system.cache.storage)} {_LATER}"
+    if system.monitoring.build_notifications:
+        yield key_nodes(system.monitoring.node)["build_notifications"], f"build_notifications {_LATER}"
+
+
+def _item(node: Node, key: str, text: str) -> Node:
+    """The node of one item under a key: where its text stands; the key's value where it can't be told."""
+    value = entries(node)[key]
+    items: list[Node] = value.value if value.id == "sequence" else []
+    written = [entries(item).get("path", item) for item in items]
+    return next((item for item in written if item.id == "scalar" and item.value == text), value)
+
+
+def _part(node: Node, keys: set[str]) -> Node:
+    """A mapping with only some of its keys; any other node as it is."""
+    if node.id != "mapping":
+        return node
+    return mapping([pair for pair in node.value if pair[0].value in keys], node)

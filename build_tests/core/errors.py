@@ -5,6 +5,7 @@ A build that fails is no exception: it is an `Outcome`. Exceptions are for what 
     BuildError
     ├── ConfigError       the build file is wrong: all its diagnostics at once
     ├── SelectionError    a selector, target or environment that does not exist
+    ├── BuilderError      a builder that can't be loaded, or that breaks the builders' contract
     ├── LockHeldError     another build runs in this checkout, and we were told not to wait
     ├── UnreadableError   a file or folder that we must read can't be read
     └── InternalError     a promise of ours was broken (a step was lost …)
@@ -60,6 +61,14 @@ class ConfigError(BuildError):
 
 class SelectionError(BuildError):
     """A selector, target or environment names nothing."""
+
+
+class BuilderError(BuildError):
+    """A builder can't be loaded or breaks the contract; becomes a diagnostic where its kind is used."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class LockHeldError(BuildError):

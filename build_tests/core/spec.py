@@ -1,277 +1,306 @@
-"""What may be written in a build file, as types: the loader binds to them and the JSON schema is made from them."""
+"""The build file as it is written, one dataclass a mapping. Knows neither YAML nor what the values are used for.
+
+`binding` fills these, `schema` describes them, `config` turns them into the model. The text below a field is its
+description in the schema, so that editors show it. None = not written down.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from build_tests.core.binding import (
-    WRONG,
-    Form,
+from build_tests.core.binding import ONE_OR_MANY, OWN, RAW, REST
+from build_tests.core.scalars import (
+    AtLeastOne,
+    Bytes,
+    Capacity,
+    ClassPath,
+    Count,
+    Demand,
+    IdentityName,
     Name,
-    Scalar,
+    Path,
+    Pattern,
+    PositiveSeconds,
+    PublicKey,
+    Reference,
+    Script,
     Seconds,
-    Size,
-    binder,
-    choice,
-    integer,
-    schema_of,
-    size,
+    Storage,
+    StrategyName,
+    Text,
+    Validation,
+    Variable,
+    Version,
+    Workers,
 )
-from build_tests.core.model import Retries, Tool
-from build_tests.core.yamltree import Node
 
-_text = binder(str)
-_texts = binder(tuple[str, ...])
-_ARGV = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-
-
-def _command(node: Node) -> Any:
-    value = _texts(node) if node.kind == "list" else _text(node)
-    if value is not WRONG and not value:
-        node.say("the command is empty")
-        return WRONG
-    return value
+Raw = Annotated[Any, RAW]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:
-    """The long form of an output."""
+    """A declared output, or just its path."""
 
-    path: str
-    identity: Annotated[str, choice("content", "installed", "image")] = "content"
+    shorthand: ClassVar[str] = "path"
+
+    path: Path
+    """A file, or a folder with a trailing /; for an image its reference."""
+    identity: IdentityName | None = None
+    """What it is to dependents: its content, installed (node_modules, venvs), or an image of the container engine."""
     tracked: bool = False
-
-
-def _output(node: Node) -> Any:
-    return binder(OutputSpec)(node) if node.kind == "mapping" else _or_wrong(_text(node), lambda t: OutputSpec(path=t))
-
-
-def _or_wrong(value: Any, make: Any) -> Any:
-    return WRONG if value is WRONG else make(value)
+    """Git may track files in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _ToolSpec:
-    name: str
-    version: str = ""
+class ToolSpec:
+    """A program that the step needs, or just its name."""
+
+    shorthand: ClassVar[str] = "name"
+
+    name: Text
+    """As it is called, looked up on PATH."""
+    version: Text | None = None
+    """A requirement such as ">=20" or ">=3.10,<4"."""
     version_command: tuple[str, ...] = ()
+    """How it is asked for its version, where the built-in table does not know it."""
     hint: str = ""
-
-
-def _tool(node: Node) -> Any:
-    if node.kind != "mapping":
-        return _or_wrong(_text(node), lambda text: Tool(name=text))
-    return _or_wrong(
-        binder(_ToolSpec)(node),
-        lambda s: Tool(name=s.name, version=s.version, version_command=s.version_command, hint=s.hint),
-    )
+    """How to get it, shown where it is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _RetriesSpec:
-    count: int
-    backoff: Seconds = 1.0
-    when: tuple[str, ...] = ()
+class RetriesSpec:
+    """When to try again, or just how often."""
+
+    shorthand: ClassVar[str] = "count"
+
+    count: Count = 1
+    """How often at most."""
+    backoff: Seconds | None = None
+    """The wait before the first retry; doubled each time."""
+    when: tuple[Text, ...] = ()
+    """Only after a timeout ("timeout") or when the output holds one of these texts; left out: after any failure."""
 
 
-def _retries(node: Node) -> Any:
-    if node.kind == "mapping":
-        return _or_wrong(
-            binder(_RetriesSpec)(node), lambda s: Retries(count=s.count, backoff=s.backoff, when=s.when)
-        )
-    return _or_wrong(binder(int)(node), lambda count: Retries(count=count))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcesSpec:
+    """What the step takes from the run's capacities; any name under parallelism.resources may stand here."""
 
-
-def _demands(node: Node) -> Any:
-    """`resources:` of a step: cpu, memory, locks, and any named capacity."""
-    if node.kind != "mapping":
-        node.say("expected a mapping such as {cpu: 1, memory: 512MB, locks: [gradle-home]}")
-        return WRONG
-    out: dict[str, Any] = {}
-    for name, (_, value) in node.value.items():
-        how = {"memory": Size, "locks": tuple[str, ...]}.get(name, int)
-        out[name] = binder(how)(value)
-    return WRONG if WRONG in out.values() else out
-
-
-def _memory(text: str) -> Any:
-    if match := re.fullmatch(r"(\d{1,3})\s*%", text):
-        return f"{match[1]}%"
-    return size(text)
-
-
-def _capacities(node: Node) -> Any:
-    if node.kind != "mapping":
-        node.say("expected a mapping such as {memory: 80%, docker: 2}")
-        return WRONG
-    memory = binder(Annotated[Any, Scalar(_memory)])
-    out = {name: (memory if name == "memory" else binder(int))(value) for name, (_, value) in node.value.items()}
-    return WRONG if WRONG in out.values() else out
-
-
-def _workers(text: str) -> int | None:
-    if text == "auto":
-        return None
-    count = integer(text)
-    if not count:
-        raise ValueError("0 workers build nothing; at least 1, or auto")
-    return count
-
-
-def _storage(node: Node) -> Any:
-    one = binder(Annotated[str, choice("local", "redis", "s3", "reapi")])
-    if node.kind == "list":
-        values = [one(child) for child in node.value]
-        return WRONG if WRONG in values else tuple(values)
-    return _or_wrong(one(node), lambda value: (value,))
-
-
-def _free(node: Node) -> Any:
-    """A mapping that a later release reads: kept as text, lists and mappings."""
-    if node.kind == "mapping":
-        return {name: _free(value) for name, (_, value) in node.value.items()}
-    return [_free(child) for child in node.value] if node.kind == "list" else node.value
-
-
-def _form(bind: Any, schema: Any) -> Form:
-    return Form(bind, lambda: schema() if callable(schema) else schema)
-
-
-Command = Annotated[Any, _form(_command, {"oneOf": [{"type": "string", "minLength": 1}, _ARGV]})]
-OutputForm = Annotated[Any, _form(_output, lambda: {"oneOf": [{"type": "string"}, schema_of(OutputSpec)]})]
-ToolForm = Annotated[Any, _form(_tool, lambda: {"oneOf": [{"type": "string"}, schema_of(_ToolSpec)]})]
-RetriesForm = Annotated[Any, _form(_retries, lambda: {"oneOf": [{"type": "integer"}, schema_of(_RetriesSpec)]})]
-Demands = Annotated[
-    Any,
-    _form(
-        _demands,
-        {
-            "type": "object",
-            "properties": {
-                "cpu": {"type": "integer"},
-                "memory": {"type": ["string", "integer"]},
-                "locks": {"type": "array", "items": {"type": "string"}},
-            },
-            "additionalProperties": {"type": "integer"},
-        },
-    ),
-]
-Capacities = Annotated[
-    Any,
-    _form(
-        _capacities,
-        {
-            "type": "object",
-            "properties": {"memory": {"type": ["string", "integer"], "examples": ["80%", "8GB"]}},
-            "additionalProperties": {"type": "integer"},
-        },
-    ),
-]
-Workers = Annotated[Any, Scalar(_workers, (("oneOf", [{"const": "auto"}, {"type": "integer", "minimum": 1}]),))]
-_STORES = {"enum": ["local", "redis", "s3", "reapi"]}
-Storage = Annotated[Any, _form(_storage, {"oneOf": [_STORES, {"type": "array", "items": _STORES}]})]
-Free = Annotated[Any, _form(_free, {"type": "object"})]
-
-
-def doc(text: str, default: Any = None) -> Any:
-    """A field with the description that editors show."""
-    return field(default=default, metadata={"doc": text})
+    cpu: AtLeastOne = 1
+    """Processors."""
+    memory: Bytes = 0
+    """Memory, such as 512MB."""
+    locks: tuple[Name, ...] = ()
+    """One step at a time holds each of these."""
+    other: Annotated[tuple[tuple[Name, Demand], ...], REST] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSpec:
-    """One entry of `steps:`. None = not written."""
+    """A step: overrides one that the builder makes, field by field, or adds one."""
 
-    command: Command | None = doc("A list is argv; a string runs in sh -e.")
-    inputs: tuple[str, ...] | None = doc("Patterns from the component's path; // from the root; ! takes away.")
-    outputs: tuple[OutputForm, ...] | None = doc("Files, folders (with a trailing /), images.")
-    depends_on: tuple[str, ...] | None = doc("Steps (component:step) or components.")
-    env: Mapping[str, str] | None = doc("Variables, part of the fingerprint.")
-    pass_env: tuple[str, ...] | None = doc("Variables of the caller, part of the fingerprint.")
-    secrets: tuple[str, ...] | None = doc("Variables of the caller, masked everywhere, not part of the fingerprint.")
-    tools: tuple[ToolForm, ...] | None = doc("Programs that the step needs; their versions are part of the fingerprint.")
-    timeout: Seconds | None = doc("Ends the step's whole process tree.")
-    retries: RetriesForm | None = doc("Try again after a failure.")
-    resources: Demands | None = doc("What the step takes of the run's capacities.")
-    cache: bool | None = doc("false: always run, never stored.")
-    clean: bool | None = doc("false: outputs are not removed before a run; needs state.")
-    state: tuple[str, ...] | None = doc("A tool's own incremental memory: kept, never hashed or stored.")
-    on_request: bool | None = doc("Runs only when named or needed.")
-    daemons: tuple[str, ...] | None = doc("Processes that may outlive the step.")
-    junit: tuple[str, ...] | None = doc("JUnit XML files that the step's tool writes; their cases join the report.")
-    tags: tuple[Name, ...] | None = doc("Words for -m and -k.")
+    command: tuple[str, ...] | Script | None = None
+    """A list is run as it is; a text runs in sh -e."""
+    inputs: tuple[Pattern, ...] | None = None
+    """Files and patterns relative to the component; // is the repository's root, a leading ! takes away."""
+    outputs: tuple[OutputSpec, ...] | None = None
+    """What the command makes, relative to the component; a trailing / is the whole folder."""
+    depends_on: tuple[Reference, ...] | None = None
+    """Steps (component:step) or components that must be built first."""
+    env: tuple[tuple[Variable, str], ...] | None = None
+    """Environment variables; their values are part of the fingerprint."""
+    pass_env: tuple[Variable, ...] | None = None
+    """Variables taken from the caller; their values are part of the fingerprint."""
+    secrets: tuple[Variable, ...] | None = None
+    """Variables taken from the caller, masked everywhere and not part of the fingerprint."""
+    tools: tuple[ToolSpec, ...] | None = None
+    """Programs that the step needs; their versions are part of the fingerprint."""
+    timeout: PositiveSeconds | None = None
+    """After this time the step is ended and has failed."""
+    retries: RetriesSpec | None = None
+    """Whether a failure is tried again."""
+    resources: ResourcesSpec | None = None
+    """What the step takes from the run's capacities."""
+    cache: bool | None = None
+    """False: always run, never stored."""
+    clean: bool | None = None
+    """False: outputs stay where they are before a run; needs state."""
+    state: tuple[Path, ...] | None = None
+    """A tool's own incremental memory: kept between runs, never hashed or stored."""
+    on_request: bool | None = None
+    """Runs only when named or needed."""
+    daemons: tuple[Name, ...] | None = None
+    """Processes that may outlive the step."""
+    tags: tuple[Name, ...] | None = None
+    """Words to select by, markers in pytest."""
+    junit: tuple[Pattern, ...] | None = None
+    """JUnit XML files that the command writes; their cases join the report."""
+    node: Any = field(default=None, compare=False, repr=False, metadata=OWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentSpec:
-    """The keys that every component has; the others are its builder's."""
+    """A folder of one kind, whose builder makes its steps."""
 
-    kind: str
-    path: str | None = doc("Its folder from the root; left out: its name.")
-    tags: tuple[Name, ...] = doc("Words for -m and -k, on all its steps.", ())
-    depends_on: tuple[str, ...] = doc("All its steps need these.", ())
-    steps: Mapping[Name, StepSpec] = field(default_factory=dict)
+    kind: Name
+    """Which builder makes its steps; command has none but those under steps."""
+    path: Path | None = None
+    """Its folder from the root; left out: the component's name."""
+    tags: tuple[Name, ...] = ()
+    """Tags of all its steps."""
+    depends_on: tuple[Reference, ...] = ()
+    """What all its steps need."""
+    steps: dict[Name, StepSpec] = field(default_factory=dict)
+    """Steps by name: overrides what the builder makes, or adds to it."""
+    node: Any = field(default=None, compare=False, repr=False, metadata=OWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """One entry of `targets:`."""
+    """A named way to build."""
 
     description: str = ""
-    components: tuple[str, ...] | None = doc("Left out: all.")
-    tags: tuple[str, ...] | None = doc("Narrows to steps with one of these.")
-    cache_strategy: Annotated[str, choice("aggressive", "conservative", "off")] = "aggressive"
+    """Shown in lists of targets."""
+    components: tuple[Name, ...] | None = None
+    """What is built; left out: all."""
+    tags: tuple[Name, ...] | None = None
+    """Narrows to steps that have one of these."""
+    cache_strategy: StrategyName | None = None
+    """How far caches are trusted."""
     parallel: bool = True
-    incremental: bool = doc("false: run everything, store the results.", True)
-    validation: Annotated[str, choice("normal", "strict")] = "normal"
-    artifacts: bool = doc("Collect the outputs under .build/artifacts/.", False)
-    environment: str | None = None
+    """False: one step at a time."""
+    incremental: bool = True
+    """False: run everything, store the results."""
+    validation: Validation = False
+    """Strict: undeclared writes, missing tools and warnings are failures."""
+    artifacts: bool = False
+    """Outputs are collected under .build/artifacts/ with their manifest."""
+    environment: Name | None = None
+    """Which overlay of config/environments/ is used."""
+    node: Any = field(default=None, compare=False, repr=False, metadata=OWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSpec:
+    """A Redis server as a cache."""
+
+    url: Text | None = None
+    """Such as redis://host:6379/0."""
+    prefix: Text | None = None
+    """In front of every key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Spec:
+    """A bucket as a cache."""
+
+    bucket: Text | None = None
+    """Its name."""
+    prefix: Text | None = None
+    """In front of every key."""
+    region: Text | None = None
+    """Where it lies."""
+    endpoint_url: Text | None = None
+    """Another server than AWS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReapiSpec:
+    """A server of the Remote Execution API as a cache."""
+
+    url: Text | None = None
+    """Such as grpcs://host:8980."""
+    instance: Text | None = None
+    """The instance's name."""
+    headers_env: tuple[tuple[Text, Variable], ...] | None = None
+    """Headers, each with the environment variable that holds its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSpec:
-    """`build_system.cache`."""
+    """Where results are kept. config/cache.yml merges over this."""
 
     enabled: bool = True
-    storage: Storage = ("local",)
-    ttl: Seconds = 7 * 86400.0
-    max_size: Size = 10**10
-    redis: Free = None
-    s3: Free = None
-    reapi: Free = None
-    keys: Free = None
-    read_scopes: tuple[str, ...] = ()
+    """False: results are not kept beyond this checkout."""
+    storage: Annotated[tuple[Storage, ...], ONE_OR_MANY] = ("local",)
+    """Where, nearest first."""
+    ttl: PositiveSeconds | None = None
+    """How long an entry is kept after its last use."""
+    max_size: Bytes | None = None
+    """The local store's cap."""
+    redis: RedisSpec | None = None
+    """For storage: redis."""
+    s3: S3Spec | None = None
+    """For storage: s3."""
+    reapi: ReapiSpec | None = None
+    """For storage: reapi."""
+    keys: tuple[tuple[Name, tuple[tuple[Name, PublicKey], ...]], ...] = ()
+    """Public keys by scope and key id."""
+    read_scopes: tuple[Name, ...] = ()
+    """Whose entries are read."""
+    node: Any = field(default=None, compare=False, repr=False, metadata=OWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacitiesSpec:
+    """What the steps' demands share: memory as a size or a percentage, any other name as a number."""
+
+    other: Annotated[tuple[tuple[Name, Capacity], ...], REST] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelismSpec:
-    """`build_system.parallelism`."""
+    """How much runs at a time."""
 
-    max_workers: Workers = doc("A number, or auto.")
-    dependency_aware: bool = doc("false: level by level.", True)
-    resources: Capacities = doc("Capacities that the steps' demands share.")
+    max_workers: Workers = None
+    """Auto, or how many workers at most."""
+    dependency_aware: bool = True
+    """False: level by level, with a barrier between levels."""
+    resources: CapacitiesSpec = CapacitiesSpec()
+    """Capacities of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringSpec:
-    """`build_system.monitoring`."""
+    """What is recorded and told."""
 
     metrics_enabled: bool = True
+    """Times and sizes in the record of the run."""
     performance_tracking: bool = True
+    """History of durations, used for the order."""
     build_notifications: bool = False
+    """Messages when a build ends."""
+    node: Any = field(default=None, compare=False, repr=False, metadata=OWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SystemSpec:
-    """`build_system`."""
+class BuildSystemSpec:
+    """Settings of the build itself."""
 
     cache: CacheSpec = CacheSpec()
+    """Where results are kept."""
     parallelism: ParallelismSpec = ParallelismSpec()
+    """How much runs at a time."""
     monitoring: MonitoringSpec = MonitoringSpec()
+    """What is recorded and told."""
 
 
-COMPONENT_KEYS = ("kind", "path", "tags", "depends_on", "steps")
-TOP_KEYS = ("version", "build_system", "components", "targets", "default_target", "builders")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSpec:
+    """A build file."""
+
+    extensible: ClassVar[bool] = True
+
+    version: Version | None = None
+    """The version of this format."""
+    build_system: BuildSystemSpec = BuildSystemSpec()
+    """Settings of the build itself."""
+    builders: tuple[tuple[Name, ClassPath], ...] = ()
+    """Builders private to this repository: kind, module:Class."""
+    components: dict[Name, Raw] = field(default_factory=dict)
+    """Folders with their kinds."""
+    targets: dict[Name, TargetSpec] = field(default_factory=dict)
+    """Named ways to build."""
+    default_target: Name | None = None
+    """The target of a build that names none."""
+    node: Any = field(default=None, compare=False, repr=False, metadata=OWN)

@@ -1,44 +1,88 @@
-"""The repository as builders may see it: manifests and file names, nothing else."""
+"""The repository as builders see it: read only, and what was looked at is remembered. Runs and writes nothing."""
 
 from __future__ import annotations
 
 import os
+import posixpath
+import re
+from collections.abc import Iterable
 
 from build_tests.core.builder import ManifestError
-from build_tests.core.globs import Tree
-from build_tests.core.model import Component
+from build_tests.core.errors import UnreadableError
+from build_tests.core.globs import PathSet, Tree
+from build_tests.core.model import Component, Identity, Output
 
-UNSEEN = frozenset({".venv", "node_modules", "venv"})
+_IGNORED = re.compile(r"(?:^|/)(?:\.git|\.build|\.pytest_cache|__pycache__|node_modules|\.venv)(?:/|\Z)")
 
 
-class RootWorkspace:
-    """A `Workspace` over a root. `read` holds the files that builders have looked into."""
+class FileWorkspace:
+    """A `Workspace` on a folder.
 
-    def __init__(self, root: str, components: tuple[Component, ...]) -> None:
+    Args:
+        root: absolute.
+        components: all of the build file.
+        outputs: declared ones, never listed by `glob`: a plan is the same in a fresh clone and after a build.
+    """
+
+    def __init__(self, root: str, components: tuple[Component, ...] = (), outputs: Iterable[Output] = ()) -> None:
         self._root = root
+        self._components = components
         self._tree = Tree(root)
-        self.components = components
+        self._outputs = output_paths(outputs)
         self.read: set[str] = set()
+        """The paths that were asked for, there or not: with `patterns`, all that the builders' answers depend on."""
+        self.patterns: set[str] = set()
+        """What was given to `glob`."""
+        self.listed: set[str] = set()
+        """What `glob` returned."""
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All components of the build file, in its order."""
+        return self._components
 
     def exists(self, path: str) -> bool:
-        """Whether a file or folder is there."""
-        return os.path.exists(os.path.join(self._root, path))
+        """Whether a file or folder is there. Raises ManifestError for a path outside the root."""
+        return os.path.exists(self._full(path))
 
     def read_text(self, path: str) -> str:
-        """A file's text. Raises ManifestError."""
-        self.read.add(path)
+        """A file's text, UTF-8. Raises ManifestError when it is missing, unreadable or not UTF-8."""
+        full = self._full(path)
         try:
-            with open(os.path.join(self._root, path), encoding="utf-8") as file:
-                return file.read()
-        except UnicodeDecodeError:
-            raise ManifestError(f"{path} is not UTF-8", file=path) from None
+            with open(full, encoding="utf-8") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            raise ManifestError(f"{path} is missing", file=path) from None
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{path} is not UTF-8 (byte {error.start})", file=path) from None
         except OSError as error:
-            raise ManifestError(f"{path} can't be read: {error.strerror}", file=path) from None
+            raise ManifestError(f"{path} can't be read: {error.strerror or error}", file=path) from None
 
     def glob(self, pattern: str) -> list[str]:
-        """The files that match one pattern, sorted."""
+        """The files that match one pattern, sorted; outputs and caches are not seen. Raises ManifestError."""
+        self.patterns.add(pattern)
+        try:
+            found = self._tree.select([pattern], exclude=self._hidden)
+        except (UnreadableError, ValueError) as error:
+            raise ManifestError(f"the files of {pattern!r} can't be listed: {error}") from None
+        self.listed.update(found)
+        return found
 
-        def unseen(path: str) -> bool:
-            return os.path.basename(path.rstrip("/")) in UNSEEN
+    def _hidden(self, path: str) -> bool:
+        return _IGNORED.search(path) is not None or self._outputs.contains(path)
 
-        return self._tree.select([pattern], exclude=unseen)
+    def _full(self, path: str) -> str:
+        inside = posixpath.normpath(path) if path else ""
+        if inside.startswith(("../", "/")) or inside == "..":
+            raise ManifestError(f"{path} lies outside the repository")
+        self.read.add(inside)
+        return os.path.join(self._root, inside)
+
+
+def output_paths(outputs: Iterable[Output]) -> PathSet:
+    """The files and folders that outputs own."""
+    files = [output for output in outputs if output.identity is not Identity.IMAGE]
+    return PathSet(
+        files=(output.path for output in files if not output.directory),
+        folders=(output.path for output in files if output.directory),
+    )

@@ -1,55 +1,101 @@
-"""Questions to git, few and safe: nothing is written, nothing prompts, nothing hangs. No git or no repository: no answers."""
+"""Questions to git, few and safe: nothing is written, nothing prompts, nothing hangs, nothing raises.
+
+Without git or a repository there is nothing tracked and nothing ignored. A repository that git refuses to read (a
+broken index, another owner) gives the same answers, but then `problem` says why: whoever would delete by them must look
+there.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+
+from build_tests.core.globs import PathSet
 
 SECONDS = 60.0
+"""How long git may take for one answer."""
+LINE = 100_000
+"""Bytes of paths that fit one command line everywhere; beyond them git lists all and we pick."""
+KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES")
+"""Where git and its settings lie. All else goes: GIT_DIR and its kin, set inside a hook, name another repository."""
 
 
 class Git:
-    """Git over one root (which need not be the repository's top)."""
+    """Git over one root (which need not be the repository's top), looked for when first asked."""
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self._available: bool | None = None
+        self.problem = ""
+        """Why the last question has no answer although there is a repository, or ""."""
+
+    @property
+    def available(self) -> bool:
+        """Whether there is git, and a repository that it can read."""
+        if self._available is None:
+            self._available = (self._ask(["rev-parse", "--is-inside-work-tree"]) or "").strip() == "true"
+        return self._available
 
     def tracked(self, paths: Collection[str]) -> set[str]:
-        """The tracked files that are, or lie below, these paths (from the root)."""
+        """The tracked files that are, or lie below, these paths (from the root; "" = all), those of submodules too."""
         if not paths:
             return set()
-        listed = self._ask(["ls-files", "-z", "--cached", "--", *(f":(literal){path}" for path in paths)], limit=paths)
-        return {path for path in (listed or "").split("\0") if path}
+        wanted = [path.rstrip("/") for path in paths]
+        pick = "" not in wanted and sum(len(path) + 12 for path in wanted) > LINE
+        limit = [] if pick or "" in wanted else wanted
+        found = set(_names(self._ask(["ls-files", "-z", "--cached", "--recurse-submodules", "--", *limit])))
+        if not pick:
+            return found
+        chosen = PathSet(wanted, wanted)
+        return {path for path in found if chosen.contains(path)}
 
     def ignored(self, paths: Collection[str]) -> set[str]:
-        """Those of these paths that git ignores."""
+        """Those of these paths that git ignores and does not track."""
         if not paths:
             return set()
-        said = self._ask(["check-ignore", "-z", "--stdin"], "\0".join(paths) + "\0")
-        return {path for path in (said or "").split("\0") if path}
+        return set(_names(self._ask(["check-ignore", "-z", "--stdin"], "\0".join(paths) + "\0", fine=(0, 1))))
 
     def head(self) -> tuple[str, bool] | None:
-        """The commit, and whether the work tree differs from it."""
-        commit = self._ask(["rev-parse", "HEAD"])
-        if not commit:
-            return None
-        return commit.strip(), bool(self._ask(["status", "--porcelain", "--untracked-files=no"]))
+        """The commit, and whether the work tree differs from it; None where there is no commit or no answer."""
+        said = self._ask(["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no"])
+        commit, dirty = "", False
+        for line in _names(said):
+            if line.startswith("# branch.oid "):
+                commit = line.removeprefix("# branch.oid ")
+            elif not line.startswith("#"):
+                dirty = True
+        return (commit, dirty) if commit and commit != "(initial)" else None
 
-    def _ask(self, arguments: list[str], text: str = "", limit: Collection[str] = ()) -> str | None:
+    def _ask(self, arguments: list[str], text: str = "", fine: tuple[int, ...] = (0,)) -> str | None:
         import subprocess
 
-        # A list too long for one command line: ask for everything, the caller looks for its own.
-        if sum(len(path) + 12 for path in limit) > 100_000:  # noqa: PLR2004 - ARG_MAX is 2 MB at the least on Linux
-            arguments = arguments[: arguments.index("--")]
-        # GIT_DIR and its kin, set inside a hook, would answer for another repository.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+        self.problem = ""
+        # Its monitor is a daemon, which would outlive us.
+        command = ["git", "-c", "core.fsmonitor=false", *arguments]
         try:
             done = subprocess.run(
-                ["git", *arguments], cwd=self._root, input=os.fsencode(text), capture_output=True, timeout=SECONDS,
-                env=environment, check=False,
+                command, cwd=self._root, input=os.fsencode(text), capture_output=True, timeout=SECONDS,
+                env=_environment(), check=False,
             )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
+        except FileNotFoundError:
             return None
-        # check-ignore says 1 for "none of them".
-        return os.fsdecode(done.stdout) if done.returncode in (0, 1) else None
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.problem = str(error)
+            return None
+        if done.returncode in fine:
+            return os.fsdecode(done.stdout)
+        said = done.stderr.decode("utf-8", "replace").strip()
+        if "not a git repository" not in said:
+            self.problem = said.partition("\n")[0] or f"git {arguments[0]} ended with {done.returncode}"
+        return None
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in KEPT}
+    # A path is a path, also when it has a * in it; the messages that we look at are the untranslated ones.
+    ours = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"}
+    return kept | ours
+
+
+def _names(answer: str | None) -> Iterator[str]:
+    return (name for name in (answer or "").split("\0") if name)

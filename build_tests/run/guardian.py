@@ -88,7 +88,9 @@ def watch(inner: int, cancel: int) -> None:
         send_signal(left, signal.SIGKILL)
         reap_all()
         time.sleep(TICK)
-    os._exit(1 if status else 0)
+    code = os.waitstatus_to_exitcode(status)
+    # As a shell says it: 128 and the signal.
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def serve(wires: Wires) -> None:
@@ -292,7 +294,7 @@ class Run:
         """End what the tool left running, but for declared daemons."""
         if self.nobody():
             return
-        self.spare_daemons()
+        # Meanwhile a daemon that was just forked becomes what it is: before its exec it has its parent's command line.
         patience = time.monotonic() + STRAGGLER_PATIENCE
         while not self.nobody() and before(patience) and not self.wires.orphaned:
             self.pump(min(patience, time.monotonic() + TICK))

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,7 +56,7 @@ class Unavailable:
 class Engine:
     """One running engine. Make it with `connect`."""
 
-    def __init__(self, client: docker.DockerClient, address: str) -> None:
+    def __init__(self, client: docker.APIClient, address: str) -> None:
         self._client = client
         self.address = address
         self.problem = ""
@@ -68,7 +69,9 @@ class Engine:
             address, tls = _endpoint(environ)
         except _BadSettingsError as error:
             return Unavailable(reason=str(error))
-        answer = _within(CONNECT_SECONDS, lambda: _client(address, tls))
+        import docker
+
+        answer = _within(CONNECT_SECONDS, lambda: _client(docker.APIClient, address, tls))
         if isinstance(answer, _NoAnswer):
             return Unavailable(reason=f"at {address} {answer.why}")
         return cls(answer, address)
@@ -90,6 +93,7 @@ class Engine:
         return found
 
     def _inspect(self, references: list[str]) -> list[str | None]:
+        _knock(self.address)
         try:
             return [self._identity(reference) for reference in references]
         finally:
@@ -100,7 +104,7 @@ class Engine:
         from docker.errors import APIError
 
         try:
-            return identity_of(self._client.api.inspect_image(reference))
+            return identity_of(self._client.inspect_image(reference))
         except APIError as error:
             if error.is_client_error():  # not found, or no possible name of an image
                 return None
@@ -163,16 +167,26 @@ def _in_a_line(error: BaseException) -> str:
     return f"did not answer as an engine does: {text[:200]}"
 
 
-def _client(address: str, tls: Any) -> docker.DockerClient:
-    import docker
+def _client(make: type[docker.APIClient], address: str, tls: Any) -> docker.APIClient:
+    """A client that speaks the engine's own version of the API, with no connection open."""
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
 
-    client = docker.DockerClient(base_url=address, tls=tls, timeout=CONNECT_SECONDS, version="auto")
+    _knock(address)
+    # Two clients: one that finds out the version by itself leaves its socket open when that fails.
+    first = make(base_url=address, tls=tls, timeout=CONNECT_SECONDS, version=DEFAULT_DOCKER_API_VERSION)
     try:
-        client.ping()
+        version = str(first.version(api_version=False)["ApiVersion"])
     finally:
-        client.close()
-    client.api.timeout = ANSWER_SECONDS
-    return client
+        first.close()
+    return make(base_url=address, tls=tls, timeout=ANSWER_SECONDS, version=version)
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens: the SDK would leave the socket that it tried open."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.settimeout(CONNECT_SECONDS)
+            listener.connect(address.removeprefix("unix://"))
 
 
 def _endpoint(environ: Mapping[str, str]) -> tuple[str, Any]:

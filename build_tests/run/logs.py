@@ -50,8 +50,9 @@ def tail(path: str, limit: int = TAIL_BYTES) -> str:
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
-            data = file.read(limit)
+            # One byte more, to see whether a line begins just there.
+            file.seek(max(0, size - limit - 1))
+            data = file.read(limit + 1)
     except FileNotFoundError:
         return ""
     if size > limit:
@@ -61,10 +62,14 @@ def tail(path: str, limit: int = TAIL_BYTES) -> str:
 
 
 def _from_line_start(data: bytes) -> bytes:
-    """Without the half line at its beginning, unless that is most of what there is; never half a character."""
+    """Without the half line at its beginning, unless that is most of what there is; never half a character.
+
+    The first byte is the one before.
+    """
     start = data.find(b"\n") + 1
     if 0 < start < len(data) // 2:
         return data[start:]
+    data = data[1:]
     return data[next((i for i in range(min(3, len(data))) if data[i] & 0xC0 != _UTF8_CONTINUATION), 0) :]
 
 

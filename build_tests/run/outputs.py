@@ -6,15 +6,17 @@ outputs can change.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import shutil
 import stat as st
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from build_tests.core.digest import FileTable, digest_of
-from build_tests.core.globs import Tree
+from build_tests.core.digest import FileTable, digest_of, stat_of
+from build_tests.core.globs import PathSet, Tree
+from build_tests.core.graph import parents
 from build_tests.core.model import Identity, Output
 from build_tests.run.git import Git
 
@@ -27,7 +29,7 @@ Entry = list[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """The content outputs as they lie. `digests` is per declared output, free of stats."""
+    """The content outputs as they lie. `digests` is per declared output, free of stats; `missing` says what."""
 
     manifest: list[Entry]
     digests: dict[str, str]
@@ -42,16 +44,27 @@ class Deviation:
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanError:
+    """What stands in the way of a run, by name; nothing was removed."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
+
+
 def capture(root: str, outputs: Sequence[Output], table: FileTable, tree: Tree) -> Captured:
-    """Read the declared content outputs. Raises UnreadableError."""
+    """Read the declared content outputs. An empty file and an empty folder are outputs. Raises UnreadableError."""
     manifest: list[Entry] = []
     digests: dict[str, str] = {}
     missing: list[str] = []
     for output in outputs:
         if output.identity is not Identity.CONTENT:
             continue
-        if not _produced(root, output):
-            missing.append(output.path)
+        if (wrong := _not_produced(root, output, table)) is not None:
+            missing.append(output.path + wrong)
             continue
         entries = [_entry(path, table) for path in _files(output, table, tree)]
         manifest += entries
@@ -59,10 +72,22 @@ def capture(root: str, outputs: Sequence[Output], table: FileTable, tree: Tree) 
     return Captured(manifest=manifest, digests=digests, missing=tuple(missing))
 
 
-def _produced(root: str, output: Output) -> bool:
-    """There, of the declared kind, and no link into nothing."""
-    absolute = os.path.join(root, output.path)
-    return os.path.isdir(absolute) if output.directory else os.path.exists(absolute)
+def _not_produced(root: str, output: Output, table: FileTable) -> str | None:
+    """What is wrong with what lies where an output should, or None; "" = nothing lies there."""
+    stat = table.stat(output.path)
+    if stat is None:
+        return ""
+    kind = st.S_IFMT(stat.mode)
+    if output.directory and kind == st.S_IFLNK:
+        # Dependents would see the link's text and never a change in what it leads to.
+        return " (a link, not a folder)"
+    if output.directory:
+        return None if kind == st.S_IFDIR else " (not a folder)"
+    if kind == st.S_IFDIR:
+        return f" (a folder: declare it as {output.path}/)"
+    if kind == st.S_IFLNK:
+        return None if os.path.exists(os.path.join(root, output.path)) else " (a dangling link)"
+    return None if kind == st.S_IFREG else " (not a file)"
 
 
 def _files(output: Output, table: FileTable, tree: Tree) -> Iterator[str]:
@@ -94,31 +119,28 @@ def _entry(path: str, table: FileTable) -> Entry:
 
 def _digest(output: Output, entries: list[Entry]) -> str:
     base = len(output.path)
+    # NUL alone can't be part of a name.
     rows = sorted(f"{entry[0][base:]}\0{entry[1]}\0{entry[2]}" for entry in entries)
-    return digest_of("\n".join(rows).encode("utf-8", "surrogateescape"))
+    return digest_of("\0".join(rows).encode("utf-8", "surrogateescape"))
 
 
 def intact(manifest: list[Entry], outputs: Sequence[Output], table: FileTable, tree: Tree) -> Deviation | None:
     """The first way in which the content outputs are not as the manifest says; one stat a file and folder."""
     known = {entry[0]: entry for entry in manifest}
-    seen = 0
+    strange: Deviation | None = None
     for output in outputs:
         if output.identity is not Identity.CONTENT:
             continue
-        before = seen
-        for path in _files(output, table, tree):
-            entry = known.get(path)
-            if entry is None:
-                return Deviation(kind="extra", path=path)
-            if not _unchanged(entry, table):
-                return Deviation(kind="changed", path=path)
-            seen += 1
-        if seen == before:
+        if not known and table.stat(output.path) is None:
             return Deviation(kind="missing", path=output.path)
-    if seen != len(known):
-        gone = next((path for path in known if table.stat(path) is None), next(iter(known)))
-        return Deviation(kind="missing", path=gone)
-    return None
+        for path in _files(output, table, tree):
+            entry = known.pop(path, None)
+            if entry is None:
+                strange = strange or Deviation(kind="extra", path=path)
+            elif not _unchanged(entry, table):
+                strange = strange or Deviation(kind="changed", path=path)
+    # What is missing says more than what its folder looks like without it.
+    return Deviation(kind="missing", path=next(iter(known))) if known else strange
 
 
 def _unchanged(entry: Entry, table: FileTable) -> bool:
@@ -143,8 +165,14 @@ def total_size(manifest: list[Entry]) -> int:
 
 
 def write_stamp(folder: str, key: str) -> None:
-    """Say which key an installed folder was made for. Raises OSError."""
-    with open(os.path.join(folder, STAMP), "w", encoding="ascii") as file:
+    """Say which key an installed folder was made for. Raises OSError, also when the folder is a link."""
+    if os.path.islink(folder):
+        raise NotADirectoryError(errno.ENOTDIR, "an installed output must be a folder, and this is a link", folder)
+    stamp = os.path.join(folder, STAMP)
+    # Never written through: a tool may have left a link in its place.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(stamp)
+    with os.fdopen(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="ascii") as file:
         file.write(key)
 
 
@@ -168,75 +196,127 @@ def stamp_intact(path: str, key: str, table: FileTable) -> bool:
 
 def clean(
     root: str, outputs: Sequence[Output], *, manifest_paths: Collection[str], interrupted: bool, git: Git
-) -> str:
-    """Remove the outputs before a run; "" or what stands in the way, and then nothing was removed.
+) -> CleanError | None:
+    """Remove the outputs before a run; None, or the first thing that stands in the way, and then nothing was removed.
 
-    Goes: what the last manifest lists, anything a cut-off run may have left (`interrupted`), what git ignores, a declared
-    file that git does not track, an installed folder with our stamp. Raises OSError.
+    Goes: what the last manifest lists, anything a cut-off run may have left (`interrupted`), what git ignores, a
+    declared file that git does not track, an installed folder with our stamp, and git's own files in an output that is
+    `tracked` (git can give them back). Raises OSError when something can't be removed.
     """
-    present = [o for o in outputs if o.identity is not Identity.IMAGE and os.path.lexists(os.path.join(root, o.path))]
+    declared = [output for output in outputs if output.identity is not Identity.IMAGE]
+    if (wrong := _link_above(root, declared)) is not None:
+        return wrong
+    present = [output for output in declared if os.path.lexists(os.path.join(root, output.path))]
+    if not interrupted and (wrong := _not_ours(root, present, frozenset(manifest_paths), git)) is not None:
+        return wrong
     for output in present:
-        if (link := _link_above(root, output.path)) is not None:
-            return f"output {output.path} lies behind the link {link}: remove the link, or declare the real folder"
-    if not interrupted and (problem := _not_ours(root, present, set(manifest_paths), git)):
-        return problem
-    for output in present:
-        _remove(os.path.join(root, output.path))
-    return ""
-
-
-def _link_above(root: str, path: str) -> str | None:
-    parts = path.split("/")[:-1]
-    for end in range(1, len(parts) + 1):
-        if os.path.islink(os.path.join(root, *parts[:end])):
-            return "/".join(parts[:end])
+        remove(os.path.join(root, output.path))
     return None
 
 
-def _not_ours(root: str, present: Sequence[Output], ours: set[str], git: Git) -> str:
-    unknown: list[str] = []
+def _link_above(root: str, outputs: Sequence[Output]) -> CleanError | None:
+    for folder in dict.fromkeys(parent for output in outputs for parent in parents(output.path)):
+        if os.path.islink(os.path.join(root, folder)):
+            return CleanError(path=folder, reason="is a link, and outputs lie behind it: declare the real folder")
+    return None
+
+
+def _not_ours(root: str, present: Sequence[Output], ours: frozenset[str], git: Git) -> CleanError | None:
+    files: list[str] = []  # declared as such: ours unless git tracks them
+    others: list[str] = []
     for output in present:
-        if output.tracked:
-            continue
         absolute = os.path.join(root, output.path)
-        if output.identity is Identity.INSTALLED and read_stamp(absolute):
+        folder = _is_folder(absolute)
+        if folder and output.identity is Identity.INSTALLED and read_stamp(absolute):
             continue
-        if os.path.islink(absolute) or not os.path.isdir(absolute):
-            if output.directory or git.tracked([output.path]):
-                unknown.append(output.path)
-        else:
-            unknown += [path for path in _walk(root, output.path) if path not in ours]
-    left = set(unknown) - git.ignored(unknown) if unknown else set()
+        found = _walk(root, output.path) if folder else [output.path]
+        (others if folder or output.directory else files).extend(path for path in found if path not in ours)
+    if not files and not others:
+        return None  # by far the most frequent case: git is not asked
+    return _unless_git_agrees(present, files, others, git)
+
+
+def _unless_git_agrees(
+    present: Sequence[Output], files: Sequence[str], others: Sequence[str], git: Git
+) -> CleanError | None:
+    tracked = git.tracked([output.path for output in present])
+    if not git.problem:
+        generated = [output.path for output in present if output.tracked]
+        replaceable = PathSet(generated, generated)
+        given_back = {path for path in tracked if replaceable.contains(path)}
+        left = ({path for path in files if path in tracked} | set(others)) - given_back
+        # What git tracks it does not call ignored, so no source is among those.
+        left -= git.ignored(sorted(left))
+    if git.problem:
+        return CleanError(path=min([*files, *others]), reason=f"is in the way, and git can't say whose: {git.problem}")
     if not left:
-        return ""
-    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-    return (
-        f"{min(left)}{more} lies in a declared output and was not made by this build: move it away, or let git ignore it"
-    )
+        return None
+    first = min(left)
+    more = f"and {len(left) - 1} more lie" if len(left) > 1 else "lies"
+    whose = "tracked by git" if first in tracked else "not made by this build"
+    return CleanError(path=first, reason=f"{more} in a declared output, {whose}: move it away, or let git ignore it")
+
+
+def _is_folder(path: str) -> bool:
+    """A folder itself, not a link to one."""
+    found = stat_of(path)
+    return found is not None and st.S_ISDIR(found.mode)
 
 
 def _walk(root: str, folder: str) -> Iterator[str]:
-    for current, folders, files in os.walk(os.path.join(root, folder)):
-        relative = os.path.relpath(current, root)
-        yield from (f"{relative}/{name}" for name in files)
-        yield from (f"{relative}/{name}" for name in folders if os.path.islink(os.path.join(current, name)))
+    """Everything but folders, at any depth. Raises OSError: what can't be seen must not be taken for nothing."""
+    stack = [folder]
+    while stack:
+        current = stack.pop()
+        absolute = os.path.join(root, current)
+        _open_up(absolute)
+        with os.scandir(absolute) as entries:
+            for entry in entries:
+                path = f"{current}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(path)
+                else:
+                    yield path
 
 
-def _remove(path: str) -> None:
-    if os.path.islink(path) or not os.path.isdir(path):
-        os.unlink(path)
+def remove(path: str) -> None:
+    """Remove a file, a link (never what it leads to) or a folder with all below it, if there is one. Raises OSError."""
+    if not _is_folder(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         return
-    try:
-        shutil.rmtree(path)
-    except PermissionError:
-        # Some tools (Go's module cache, Bazel-like sandboxes) leave read-only folders.
-        for current, _, _ in os.walk(path):
-            os.chmod(current, 0o700)  # noqa: S103
-        shutil.rmtree(path)
+    folders = [path]
+    for folder in folders:  # it grows under the loop, so that each folder stands before those in it
+        _open_up(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+    for folder in reversed(folders):
+        os.rmdir(folder)
+
+
+def _open_up(folder: str) -> None:
+    """Some tools (Go's module cache among them) leave folders that even their owner can't list or change."""
+    mode = os.lstat(folder).st_mode
+    if st.S_ISDIR(mode) and mode & st.S_IRWXU != st.S_IRWXU:
+        os.chmod(folder, st.S_IMODE(mode) | st.S_IRWXU)
 
 
 def prepare(root: str, outputs: Sequence[Output]) -> None:
-    """Make the folders that outputs lie in. Raises OSError."""
-    for output in outputs:
-        if output.identity is not Identity.IMAGE:
-            os.makedirs(os.path.dirname(os.path.join(root, output.path)), exist_ok=True)
+    """Make the folders that outputs lie in; an installed folder that is kept loses its stamp until its step has ended.
+
+    Raises:
+        OSError: a folder can't be made, or is a link: what is written behind it would lie elsewhere.
+    """
+    declared = [output for output in outputs if output.identity is not Identity.IMAGE]
+    if (wrong := _link_above(root, declared)) is not None:
+        raise NotADirectoryError(errno.ENOTDIR, wrong.reason, wrong.path)
+    for output in declared:
+        absolute = os.path.join(root, output.path)
+        os.makedirs(os.path.dirname(absolute), exist_ok=True)
+        if output.identity is Identity.INSTALLED and not os.path.islink(absolute):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(os.path.join(absolute, STAMP))

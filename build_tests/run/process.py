@@ -277,7 +277,7 @@ class _Child:
         code = self._process.poll()
         if code is None:
             return ""
-        return f"killed by {_signal_name(-code)}" if code < 0 else f"exit status {code}"
+        return f"killed by {_signal_name(-code)}" if code < 0 else _status(code)
 
 
 _children: weakref.WeakSet[_Child] = weakref.WeakSet()
@@ -426,8 +426,11 @@ def _ending(completed: Completed, command: Command) -> str:
         return "cancelled"
     if completed.signal is not None:
         return f"killed by {_signal_name(completed.signal)}"
-    status = completed.exit or 0
-    # A shell's way to say that its last command was killed.
+    return _status(completed.exit or 0)
+
+
+def _status(status: int) -> str:
+    # Above 128 it is a shell's way to say that its last command was killed.
     number = status - _SHELL_KILLED
     by = f" (killed by {_signal_name(number)})" if 0 < number <= signal.SIGTERM else ""
     return f"exit status {status}{by}"

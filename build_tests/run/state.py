@@ -184,7 +184,7 @@ def _checksum(body: bytes) -> str:
 
 def write_atomically(path: str, data: bytes) -> None:
     """Whoever reads `path` sees the old content or all of the new. Raises OSError; leaves no temporary file."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:

@@ -27,7 +27,7 @@ from build_tests.run.record import StepRecord
 from build_tests.run.resources import machine_workers
 from build_tests.run.step import Order, Runner, StepResult
 from build_tests.session import reporting
-from build_tests.session.items import BuildFile, StepFacts, StepItem, attach_result, seed_dependencies
+from build_tests.session.items import BuildFile, StepFacts, StepItem, Turnstile, attach_result, seed_dependencies
 from build_tests.session.live import Live
 from build_tests.session.outputs import marked_labels
 from build_tests.session.schedule import BuildScheduling
@@ -55,6 +55,7 @@ class Controller:
         self.tests: dict[str, pytest.Item] = {}
         self.went_well: list[str] = []
         self._selector: Selector | None = None
+        self._turnstile: Turnstile | None = None
         self._pending: list[StepRecord] = []
         self._said: set[str] = set()
         self._workers: dict[str, str] = {}
@@ -119,6 +120,40 @@ class Controller:
             StepFacts(label, step.kind, step.component, step.name, step.tags, graph.needs[label])
             for label, step in graph.steps.items()
         )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool | None:
+        """Where only the build file is named, nothing is looked for: pytest would list the folders beside it."""
+        labels = self._only_build() if self.named else None
+        if labels is None:
+            return None
+        file = BuildFile.make(session, self.file, self.facts())
+        items: list[pytest.Item] = list(file.collect())
+        if labels:
+            known = {item.name for item in items}
+            if missing := sorted(labels - known):
+                hint = did_you_mean(missing[0], known)
+                raise pytest.UsageError(f"there is no step {missing[0]!r} in {file.nodeid}" + (f"; {hint}" if hint else ""))
+            items = [item for item in items if item.name in labels]
+        report = pytest.CollectReport(nodeid=file.nodeid, outcome="passed", longrepr=None, result=list(items))
+        self.config.hook.pytest_collectreport(report=report)
+        session.items = items
+        self.config.hook.pytest_collection_modifyitems(session=session, config=self.config, items=items)
+        self.config.hook.pytest_collection_finish(session=session)
+        session.testscollected = len(items)
+        return True
+
+    def _only_build(self) -> set[str] | None:
+        """The labels that node ids name, where every argument is the build file; else None."""
+        invoked = str(self.config.invocation_params.dir)
+        labels, whole = set(), False
+        for argument in self.config.args:
+            path, _, label = str(argument).partition("::")
+            if os.path.abspath(os.path.join(invoked, path)) != self.file:
+                return None
+            labels.add(label)
+            whole = whole or not label
+        return set() if whole else labels
 
     def pytest_collect_file(self, file_path: Any, parent: pytest.Collector) -> pytest.Collector | None:
         """The build file, where this run names it."""
@@ -278,7 +313,7 @@ class Controller:
             self._live.stop()
 
     def _start_workers(self, session: pytest.Session, count: int) -> bool:
-        from xdist.dsession import DSession
+        from xdist.dsession import DSession, Interrupted
 
         self.config.option.dist, self.config.option.tx = self._dist, self._tx[:count]
         dsession = DSession(self.config)
@@ -290,7 +325,7 @@ class Controller:
         total = session.testscollected
         try:
             dsession.pytest_runtestloop()
-        except session.Interrupted as interrupted:
+        except Interrupted as interrupted:
             # pytest ends -x with 1, xdist alone with 2.
             if session.shouldfail or "stopping after" in str(interrupted):
                 self._maxfail_hit = True
@@ -302,17 +337,17 @@ class Controller:
 
     def _serial(self, session: pytest.Session) -> None:
         assert self.build is not None and self.project is not None  # noqa: S101, PT018
+        self._turnstile = Turnstile.make(session)
         runner = Runner(self.project.config.root, path_set(self.build.decider.excluded))
         with contextlib.closing(runner.guardian):
             while len(self.build.frontier):
                 if (taken := self.take_step("")) is not None:
                     item, order = taken
                     item.order, item.runner = order, runner
-                    self._protocol(item, session)
-                    self.complete(item.nodeid)
+                    self._protocol(item, self._following())
                 elif group := self.take_tests():
-                    for test in group:
-                        self._protocol(test, session)
+                    for test, following in zip(group, [*group[1:], None], strict=True):
+                        self._protocol(test, following or self._following())
                         self.complete(test.nodeid)
                         self._stop_if_asked(session)
                 else:
@@ -320,10 +355,12 @@ class Controller:
                 self._stop_if_asked(session)
                 self.advance()
 
-    def _protocol(self, item: pytest.Item, session: pytest.Session) -> None:
-        # Any other item keeps session fixtures alive; only the last one may tear them down.
-        last = self.build is not None and len(self.build.frontier) <= 1
-        following = None if last else next((other for other in session.items if other is not item), None)
+    def _following(self) -> pytest.Item | None:
+        """What pytest is told comes next: only the last item may tear the session's fixtures down."""
+        last = self.build is None or len(self.build.frontier) <= 1
+        return None if last else self._turnstile
+
+    def _protocol(self, item: pytest.Item, following: pytest.Item | None) -> None:
         if isinstance(item, StepItem):
             self.config.hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
             if run_protocol(item, following):
@@ -579,8 +616,10 @@ class Controller:
         if path and self.build is not None:
             from build_tests.run.junit import add_own_cases
 
-            with contextlib.suppress(OSError):
+            try:
                 add_own_cases(os.path.expanduser(os.path.expandvars(path)), self.build.records.values())
+            except OSError as error:
+                self._say(f"{path}: tools' own cases can't be added ({error.strerror})")
         if self.checkout is not None:
             self.checkout.release()
 

@@ -95,9 +95,18 @@ class StepItem(pytest.Item):
 
 
 class Turnstile(pytest.Item):
-    """Does nothing. A worker starts a queued item only when it knows the next one, and this is that next one."""
+    """Does nothing. A worker starts a queued item only when it knows the next one, and this is that next one.
+
+    Its parent is the session itself: as `nextitem` it keeps session fixtures, and nothing else, for whatever really comes.
+    """
 
     NAME = "::turnstile"
+
+    @classmethod
+    def make(cls, session: pytest.Session) -> Turnstile:
+        """The one of a session."""
+        made: Turnstile = cls.from_parent(session, name=cls.NAME)
+        return made
 
     def runtest(self) -> None:
         """Never called: the worker's protocol passes over it."""

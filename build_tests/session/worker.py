@@ -39,8 +39,7 @@ class Worker:
 
     def _make_items(self, session: pytest.Session) -> None:
         file = BuildFile.make(session, self._file, self._facts)
-        turnstile: Turnstile = Turnstile.from_parent(file, name=Turnstile.NAME)
-        self._items = [turnstile, *file.collect()]
+        self._items = [Turnstile.make(session), *file.collect()]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool | None:
