@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from build_tests.checkout import Checkout, Wishes
-from build_tests.core.config import find_build_file
+from build_tests.core.locate import find_build_file
 from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
 from build_tests.core.model import Outcome
 from build_tests.core.plan import Plan

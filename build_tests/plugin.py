@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# The same as core.locate's, which this module must not import in runs that have no build file.
 CANDIDATES = ("build.yml", os.path.join("config", "build.yml"))
 
 

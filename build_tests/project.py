@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from build_tests.core.assemble import steps_of
-from build_tests.core.config import load
 from build_tests.core.errors import SelectionError
-from build_tests.core.graph import Graph, build_graph, did_you_mean
-from build_tests.core.model import Config, Step, Target
+from build_tests.core.graph import Graph, did_you_mean
+from build_tests.core.model import Config, Target
+from build_tests.parsed import remembered
 from build_tests.registry import Registry
 
 EVERYTHING = Target(name="everything")
@@ -74,13 +73,12 @@ def load_project(file: str, *, target: str | None = None, environment: str | Non
         SelectionError: the target or the environment does not exist.
     """
     registry = Registry()
-    config = load(file, registry=registry, environment=environment)
+    config, graph = remembered(file, environment, registry)
     chosen = _target(config, target)
     if environment is None and chosen.environment is not None:
-        config = load(file, registry=registry, environment=chosen.environment)
+        config, graph = remembered(file, chosen.environment, registry)
         chosen = _target(config, target)
-    steps: Collection[Step] = steps_of(config, registry)
-    return Project(config=config, graph=build_graph(steps, config.components), target=chosen, registry=registry)
+    return Project(config=config, graph=graph, target=chosen, registry=registry)
 
 
 def _target(config: Config, name: str | None) -> Target:
@@ -89,6 +87,6 @@ def _target(config: Config, name: str | None) -> Target:
         return EVERYTHING
     for target in config.targets:
         if target.name == wanted:
-            return replace(target)
+            return target
     hint = did_you_mean(wanted, [target.name for target in config.targets])
     raise SelectionError(f"there is no target {wanted!r}" + (f" ({hint})" if hint else ""))

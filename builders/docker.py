@@ -64,7 +64,7 @@ class DockerBuilder:
             kind=component.kind,
             path=component.path,
             command=_command(component, path, context, image),
-            inputs=tuple(dict.fromkeys(_inputs(workspace, dockerfile, path, context))),
+            inputs=tuple(_inputs(workspace, dockerfile, path, context)),
             outputs=(Output(path=image, identity=Identity.IMAGE),),
             env=ENV,
             network_env=NETWORK,
@@ -116,7 +116,7 @@ def _command(component: Component, path: str, context: str, image: str) -> tuple
 
 
 def _inputs(workspace: Workspace, dockerfile: Dockerfile, path: str, context: str) -> Iterator[str]:
-    sources = [in_folder(source or "**", context) for source in dockerfile.sources]
+    sources = list(dict.fromkeys(in_folder(source or "**", context) for source in dockerfile.sources))
     yield from sources
     ignore = _ignore_file(workspace, path, context)
     if ignore:
@@ -146,8 +146,8 @@ def _let_in(pattern: str, sources: list[str]) -> Iterator[str]:
 
 def _fixed(pattern: str) -> str:
     """The folders and file that stand before the first wildcard."""
-    before, wildcard = re.match(r"([^*?\[]*)(.?)", pattern, re.DOTALL).groups()  # type: ignore[union-attr]
-    return before.rpartition("/")[0] if wildcard else before
+    before, *after = re.split(r"[*?\[\\]", pattern, maxsplit=1)
+    return before.rpartition("/")[0] if after else before
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -52,6 +52,8 @@ class LanguageOptions:
     """protoc's plugin as a path (`//web/node_modules/.bin/protoc-gen-es`); "" = on PATH."""
     options: tuple[str, ...] | None = None
     """What the generator is told (`target=ts`)."""
+    comments: bool = True
+    """False leaves the schema's comments out of the code, so that editing one changes no line of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,9 @@ def _language(component: Component, workspace: Workspace, name: str, files: list
         kind=component.kind,
         path=component.path,
         # protoc does not make the folder it writes to.
-        command=script(["mkdir", "-p", folder], ["protoc", *_flags(component, name, folder, plugin), *files]),
+        command=script(
+            ["mkdir", "-p", folder], *_protoc(component, name, _flags(component, name, folder, plugin), files)
+        ),
         inputs=patterns_of(component, _sources(options)),
         outputs=(Output(path=out, directory=True),),
         depends_on=tuple(_installs(plugin, workspace)),
@@ -110,13 +114,24 @@ def _language(component: Component, workspace: Workspace, name: str, files: list
     )
 
 
+def _protoc(component: Component, name: str, flags: Iterable[str], files: list[str]) -> Iterator[list[str] | str]:
+    options: ProtobufOptions = component.options
+    folders = ["-I.", *(f"-I{from_component(component, path_of(component, path))}" for path in options.imports)]
+    if options.languages[name].comments:
+        yield ["protoc", *folders, *flags, *files]
+        return
+    # A descriptor set holds no comment unless asked to, and protoc generates from one as well.
+    yield "tmp=$(mktemp -d)"
+    yield """trap 'rm -rf "$tmp"' EXIT"""
+    yield script(["protoc", *folders, "--include_imports", *files]) + ' --descriptor_set_out="$tmp/set"'
+    yield script(["protoc", *flags, *files]) + ' --descriptor_set_in="$tmp/set"'
+
+
 def _flags(component: Component, name: str, folder: str, plugin: str) -> Iterator[str]:
     options: ProtobufOptions = component.options
     told = options.languages[name].options
     chosen = DEFAULTS.get(name, ()) if told is None else told
     flag = FLAGS[name]
-    yield "-I."
-    yield from (f"-I{from_component(component, path_of(component, path))}" for path in options.imports)
     if plugin:
         yield f"--plugin=protoc-gen-{flag}={from_component(component, plugin)}"
     yield f"--{flag}_out={folder}"

@@ -1,55 +1,53 @@
-"""What the path on which nothing changed asks of the machine, as JSON. Run in a process of its own, see test_counts.py.
+"""What the path on which nothing changed asks of the machine, as JSON. Run in a process of its own by test_counts.py.
 
-Imports of modules are not counted as files opened: the interpreter's own, and cached.
+The interpreter's own work is left out: its imports stat through another name, and open files of known endings.
 """
 
 import json
 import os
+import re
 import sys
 
-IMPORTED = (".py", ".pyc", ".so")
-SPAWNED = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
-
-counts = {"stats": {}, "opened": [], "listed": [], "spawned": []}
-calls = {"of": None}
-
-
-def audit(event, arguments):
-    if calls["of"] is None:
-        return
-    if event in SPAWNED:
-        counts["spawned"].append(event)
-    elif event == "open" and not str(arguments[0]).endswith(IMPORTED):
-        counts["opened"].append(relative(arguments[0]))
-    elif event in {"os.scandir", "os.listdir"} and str(arguments[0]).startswith(calls["of"]):
-        counts["listed"].append(relative(arguments[0]))
+IMPORTED = re.compile(r"\.(py|pyc|so)(\.\d+)?$")
+"""The digits: a .pyc that is being written."""
+SPAWNS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
+FINDERS = ("__editable__", "_distutils", "_virtualenv", "_cython", "cython_runtime")
+"""What installations and compiled extensions put into sys.modules by themselves."""
 
 
-def counted(function):
-    def count(path, *arguments, **options):
-        if calls["of"] is not None:
-            name = relative(path)
-            counts["stats"][name] = counts["stats"].get(name, 0) + 1
-        return function(path, *arguments, **options)
+class Counter:
+    """Counts while `root` is set; names are relative to it."""
 
-    return count
+    def __init__(self):
+        self.root = ""
+        self.stats = {}
+        self.opened, self.listed, self.spawned = [], [], []
 
+    def audit(self, event, arguments):
+        if not self.root:
+            return
+        if event in SPAWNS:
+            self.spawned.append(event)
+        elif event == "open" and isinstance(arguments[0], str) and not IMPORTED.search(arguments[0]):
+            self.opened.append(self._relative(arguments[0]))
+        elif event in {"os.scandir", "os.listdir"} and str(arguments[0]).startswith(self.root):
+            self.listed.append(self._relative(arguments[0]))
 
-def relative(path):
-    path = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
-    return path.removeprefix(calls["of"]).lstrip("/") if path.startswith("/") else path
+    def counted(self, function):
+        def count(path, *arguments, **options):
+            if self.root and isinstance(path, str):
+                name = self._relative(path)
+                self.stats[name] = self.stats.get(name, 0) + 1
+            return function(path, *arguments, **options)
 
+        return count
 
-def top_levels(names):
-    """The top-level modules among these that are neither the standard library's nor ours."""
-    tops = {name.partition(".")[0] for name in names}
-    tops -= set(sys.stdlib_module_names) | {"build_tests", "__main__", "__mp_main__"}
-    # Finders that the installation itself puts in (editable installs, virtual environments) are not ours either.
-    return sorted(name for name in tops if not name.startswith(("__editable__", "_distutils", "_virtualenv", "a1_")))
+    def _relative(self, path):
+        return os.path.relpath(path, self.root)
 
 
 def plan_everything(root):
-    """Read the build file and decide every step, as the core does when nothing must run."""
+    """Read the build file and decide every step, as every face does when nothing must run."""
     from build_tests.api import BuildOrchestrator
     from build_tests.checkout import Checkout, Wishes
 
@@ -58,25 +56,30 @@ def plan_everything(root):
         project=orchestrator.project, state_folder=os.path.join(root, ".pytest_cache", "d", "build"), say=print,
         wishes=Wishes(dry=True, workers=2),
     )  # fmt: skip
-    plan = checkout.plan(orchestrator.labels)
-    return plan, checkout.open().decider.table
+    return checkout.plan(orchestrator.labels), checkout.open().decider.table
+
+
+def third_party(modules):
+    """The top-level modules that are neither the standard library's nor ours."""
+    tops = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"build_tests"}
+    return sorted(name for name in tops if not name.startswith(FINDERS))
 
 
 def main(root):
-    os.stat, os.lstat, os.access = counted(os.stat), counted(os.lstat), counted(os.access)
+    counter = Counter()
+    os.stat, os.lstat, os.access = (counter.counted(function) for function in (os.stat, os.lstat, os.access))
+    sys.addaudithook(counter.audit)
     before = set(sys.modules)
-    sys.addaudithook(audit)
-    calls["of"] = root
+    counter.root = root
     plan, table = plan_everything(root)
-    calls["of"] = None
-    outcomes = sorted({planned.expected.value for planned in plan.steps})
-    json.dump(
-        {
-            **counts, "steps": len(plan.steps), "expected": outcomes, "hashes": table.hashes, "read": table.bytes_hashed,
-            "modules": sorted(sys.modules.keys() - before), "third_party": top_levels(sys.modules.keys() - before),
-        },
-        sys.stdout,
-    )  # fmt: skip
+    counter.root = ""
+    modules = sorted(sys.modules.keys() - before)
+    found = {
+        "stats": counter.stats, "opened": counter.opened, "listed": counter.listed, "spawned": counter.spawned,
+        "steps": len(plan.steps), "expected": sorted({planned.expected.value for planned in plan.steps}),
+        "hashes": table.hashes, "modules": modules, "third_party": third_party(modules),
+    }  # fmt: skip
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

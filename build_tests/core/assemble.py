@@ -5,6 +5,7 @@ config → for each component: builder.plan(…) → `steps:` over it, field by 
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -136,11 +137,9 @@ class _Assembler:
             self._add(where, str(error), error.hint)
         except Exception as error:  # noqa: BLE001 - a builder is a plug-in: its bugs are told, not thrown at the user
             last = traceback.extract_tb(error.__traceback__)[-1]
-            self._add(
-                where,
-                f"component {component.name!r}: its builder failed: {type(error).__name__}: {error}",
-                f"raised in {last.filename}:{last.lineno}",
-            )
+            file = last.filename.removeprefix(self._config.root + os.sep)
+            what = f"component {component.name!r}: its builder failed: {type(error).__name__}: {error}"
+            self._add(where, what, f"raised in {file}, line {last.lineno}")
         return None
 
     def _checked(self, component: Component, builder: Builder | None) -> dict[str, Step]:
@@ -189,8 +188,8 @@ def _contract_fault(component: Component, step: Any, made: dict[str, Step]) -> s
     for output in step.outputs:
         if output.identity is not Identity.IMAGE and (fault := paths.output_fault(output.path, component.path)):
             return f"gave step {step.label!r} the output {output.path!r}: {fault}"
-    faults = (fault for pattern in step.inputs if (fault := globs.validate(pattern)))
-    return next((f"gave step {step.label!r} a wrong input: {fault}" for fault in faults), "")
+    wrong = (said for pattern in step.inputs if (said := globs.validate(pattern)))
+    return next((f"gave step {step.label!r} a wrong input: {said}" for said in wrong), "")
 
 
 def _changed(component: Component, step: Step, override: StepOverride | None) -> Step:

@@ -16,6 +16,7 @@ from build_tests.core.binding import INVALID, Report, bind, bind_parts, binder, 
 from build_tests.core.builder import Builder
 from build_tests.core.errors import BuilderError, ConfigError, Diagnostic, Place, SelectionError
 from build_tests.core.graph import did_you_mean
+from build_tests.core.locate import find_build_file, root_of
 from build_tests.core.model import (
     CacheSettings,
     Component,
@@ -34,8 +35,6 @@ from build_tests.core.model import (
 from build_tests.core.scalars import Share
 from build_tests.core.yamltree import Node, Sources, collector_paused, entries, key_nodes, mapping, merged, wrapped
 
-NAMES = ("build.yml", "config/build.yml")
-"""Where a build file is looked for, first match."""
 
 
 class BuilderSource(Protocol):
@@ -62,21 +61,6 @@ class Checked:
     diagnostics: tuple[Diagnostic, ...] = ()
     broken: frozenset[str] = frozenset()
     """Components whose steps can't be known, since their kind or options are wrong."""
-
-
-def find_build_file(start: str) -> str | None:
-    """`build.yml` or `config/build.yml` in a folder, as a path that begins with `start`."""
-    for name in NAMES:
-        path = os.path.join(start, name)
-        if os.path.isfile(path):
-            return path
-    return None
-
-
-def root_of(file: str) -> str:
-    """The root that belongs to a build file, absolute: its folder, or the parent of that where it is called config."""
-    folder = os.path.dirname(os.path.abspath(file))
-    return os.path.dirname(folder) if os.path.basename(folder) == "config" else folder
 
 
 def load(file: str, *, registry: BuilderSource, environment: str | None = None) -> Config:
@@ -210,11 +194,14 @@ class _Loader:
 
     def _private_builders(self, file: spec.FileSpec, written: dict[str, Node]) -> None:
         for kind, path in file.builders:
-            try:
-                self._registry.add_private(kind, path, self._root)
-            except BuilderError as error:
-                self._failed.add(kind)
-                self._report.add(entries(written["builders"])[kind], str(error), error.hint)
+            self._private_builder(kind, path, entries(written["builders"])[kind])
+
+    def _private_builder(self, kind: str, path: str, node: Node) -> None:
+        try:
+            self._registry.add_private(kind, path, self._root)
+        except BuilderError as error:
+            self._failed.add(kind)
+            self._report.add(node, str(error), error.hint)
 
     def _add(self, place: Place, message: str, hint: str = "") -> None:
         self._report.diagnostics.append(Diagnostic(place=place, message=message, hint=hint))
@@ -295,8 +282,9 @@ class _Loader:
         return None
 
     def _readable(self, builder: Builder, kind: Node) -> type[Any] | None:
+        options: Any = builder.options
         try:
-            binder(builder.options)
+            binder(options)
         except (TypeError, NameError) as error:
             self._report.add(kind, f"the options of the builder of kind {kind.value!r} can't be read: {error}")
             return None
@@ -333,10 +321,13 @@ class _Loader:
             value = getattr(step, name)
             if value is not None:
                 yield name, value if convert is None else convert(self, step, folder, value)
+        if step.command is None and "command" in entries(step.node):
+            yield "command", _REPORTED
 
     def _command(self, step: spec.StepSpec, _folder: str, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
         if not value or not value[0]:
             self._report.add(entries(step.node)["command"], "the command is empty")
+            return _REPORTED
         return value
 
     def _inputs(self, step: spec.StepSpec, folder: str, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -349,15 +340,15 @@ class _Loader:
         try:
             return tuple([paths.pattern_from_root(text, folder) for text in value])
         except ValueError:
-            return tuple(self._right(step, key, value, folder))
+            found = [self._pattern(step, key, text, folder) for text in value]
+            return tuple(pattern for pattern in found if pattern is not None)
 
-    def _right(self, step: spec.StepSpec, key: str, value: tuple[str, ...], folder: str) -> Iterator[str]:
-        """The patterns that can be read; the others are reported."""
-        for text in value:
-            try:
-                yield paths.pattern_from_root(text, folder)
-            except ValueError as error:
-                self._refused(step.node, key, text, error)
+    def _pattern(self, step: spec.StepSpec, key: str, text: str, folder: str) -> str | None:
+        try:
+            return paths.pattern_from_root(text, folder)
+        except ValueError as error:
+            self._refused(step.node, key, text, error)
+            return None
 
     def _outputs(self, step: spec.StepSpec, folder: str, value: tuple[spec.OutputSpec, ...]) -> tuple[Output, ...]:
         outputs = []
@@ -395,6 +386,8 @@ class _Loader:
         self._report.add(_item(node, key, text), f"{key}: {text!r} is refused: {error}")
 
 
+_REPORTED = ("reported",)
+"""Stands for a command that is wrong, so that the step is not called one without a command as well."""
 _Convert = Callable[[_Loader, spec.StepSpec, str, Any], Any]
 
 

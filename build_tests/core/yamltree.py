@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from build_tests.core.errors import ConfigError, Diagnostic, Place
 
@@ -46,6 +46,7 @@ MAX_COPIES = 100_000
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _RARE_BREAK = re.compile("[\r\x85\u2028\u2029]")
 _UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ESCAPED_NUL = re.compile(r"\\(?:0|x00|u0000|U00000000)")
 _QUOTE_STAR = 'in YAML a leading * is an alias: put patterns in quotes, "*.py"'
 _QUOTE_BANG = 'in YAML a leading ! is a tag: put patterns that take away in quotes, "!data/tmp/**"'
 _HINTS = (
@@ -64,6 +65,7 @@ _HINTS = (
     ("expected '-' indicator", "is the line indented like its neighbours?"),
     ("expected <block end>", "is the line indented like its neighbours?"),
     ("could not find expected ':'", "a key is followed by a colon and a space"),
+    ("expected node content", "something is missing here"),
     ("duplicate anchor", "give each anchor its own name"),
     ("document", "a build file is one document: remove the lines of dashes or dots"),
 )
@@ -93,7 +95,10 @@ class Sources:
         except ConfigError as error:
             wrong.extend(error.diagnostics)
             return None
-        wrong.extend(_Checker(self, shared="&" in text).check(root))
+        checker = _Checker(self, shared="&" in text)
+        wrong.extend(checker.check(root))
+        if _ESCAPED_NUL.search(text):
+            wrong.extend(checker.check_nul(root))
         return root
 
     def place(self, node: Node) -> Place:
@@ -165,9 +170,8 @@ class Sources:
         if bad is None:
             return self._fault(self.at(name, 0, 0), "the file can't be read as text")
         what = "a NUL character" if bad[0] == "\0" else f"the control character U+{ord(bad[0]):04X}"
-        return self._fault(
-            self._offset(name, bad.start()), f"{what} can't stand in a build file", r'in double quotes, "\x07" means it'
-        )
+        hint = "" if bad[0] == "\0" else f'in double quotes it is written "\\x{ord(bad[0]):02x}"'
+        return self._fault(self._offset(name, bad.start()), f"{what} can't stand in a build file", hint)
 
     def _syntax(self, name: str, error: MarkedYAMLError) -> ConfigError:
         mark = error.problem_mark or error.context_mark
@@ -226,6 +230,20 @@ class _Checker:
                 stack.extend(v for _, v in reversed(node.value) if v.tag or v.id != "scalar")
             elif node.id == "sequence":
                 stack.extend(v for v in reversed(node.value) if v.tag or v.id != "scalar")
+        return self._wrong
+
+    def check_nul(self, root: Node) -> list[Diagnostic]:
+        """No command, path or variable can hold a NUL, however it is written."""
+        self._wrong = []
+        stack = [root]
+        seen: set[int] = set()
+        while stack:
+            node = stack.pop()
+            if id(node) not in seen:
+                seen.add(id(node))
+                stack.extend(_children(node))
+                if node.id == "scalar" and "\0" in node.value:
+                    self._add(node, "a NUL character can't stand in a value")
         return self._wrong
 
     def _add(self, node: Node, message: str, hint: str = "") -> None:
@@ -342,8 +360,7 @@ def mapping(pairs: list[tuple[Node, Node]], at: Node) -> Node:
     """A mapping of these pairs, in the place of another node."""
     import yaml
 
-    made: Any = yaml.MappingNode("", pairs, at.start_mark, at.end_mark)
-    return made
+    return cast("Node", yaml.MappingNode("", pairs, at.start_mark, at.end_mark))
 
 
 def _children(node: Node) -> list[Node]:

@@ -50,15 +50,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _file(options: argparse.Namespace) -> str:
-    from build_tests.core.config import CANDIDATES, find_build_file
+    from build_tests.core.locate import NAMES, find_build_file
 
     if options.build_file:
         if not os.path.isfile(options.build_file):
             raise BuildError(f"--build-file {options.build_file}: no such file")
-        return os.path.abspath(options.build_file)
+        return os.path.abspath(str(options.build_file))
     found = find_build_file(os.getcwd())
     if found is None:
-        raise BuildError(f"neither {' nor '.join(CANDIDATES)} is here ({os.getcwd()})")
+        raise BuildError(f"neither {' nor '.join(NAMES)} is here ({os.getcwd()})")
     return found
 
 

@@ -65,7 +65,7 @@ class Build:
         memory = setup.state.memory
         trust = setup.policy.strategy is not Strategy.CONSERVATIVE
         self.table = FileTable(setup.config.root, memory.files, trust=trust)
-        self.tree = Tree(setup.config.root, memory.folders, trust=trust)
+        self.tree = Tree(setup.config.root, memory.folders, trust=trust, files=self.table)
         self.decider = Decider(
             root=setup.config.root, graph=setup.graph, policy=setup.policy, memory=memory, table=self.table,
             tree=self.tree, toolchain=Toolchain(setup.config.root, memory.tools, setup.environ), environ=setup.environ,

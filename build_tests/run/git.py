@@ -43,7 +43,7 @@ class Git:
         wanted = [path.rstrip("/") for path in paths]
         pick = "" not in wanted and sum(len(path) + 12 for path in wanted) > LINE
         limit = [] if pick or "" in wanted else wanted
-        found = set(_names(self._ask(["ls-files", "-z", "--cached", "--recurse-submodules", "--", *limit])))
+        found = set(_names(self._ask(["--literal-pathspecs", "ls-files", "-z", "--cached", "--recurse-submodules", "--", *limit])))
         if not pick:
             return found
         chosen = PathSet(wanted, wanted)
@@ -53,7 +53,10 @@ class Git:
         """Those of these paths that git ignores and does not track."""
         if not paths:
             return set()
-        return set(_names(self._ask(["check-ignore", "-z", "--stdin"], "\0".join(paths) + "\0", fine=(0, 1))))
+        # In front of a colon it would read magic.
+        text = "".join(f"./{path}\0" if path.startswith(":") else f"{path}\0" for path in paths)
+        said = self._ask(["check-ignore", "-z", "--stdin"], text, fine=(0, 1))
+        return {path.removeprefix("./") for path in _names(said)}
 
     def head(self) -> tuple[str, bool] | None:
         """The commit, and whether the work tree differs from it; None where there is no commit or no answer."""
@@ -86,15 +89,14 @@ class Git:
             return os.fsdecode(done.stdout)
         said = done.stderr.decode("utf-8", "replace").strip()
         if "not a git repository" not in said:
-            self.problem = said.partition("\n")[0] or f"git {arguments[0]} ended with {done.returncode}"
+            self.problem = said.rpartition("\n")[2] or f"git {arguments[0]} ended with {done.returncode}"
         return None
 
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in KEPT}
-    # A path is a path, also when it has a * in it; the messages that we look at are the untranslated ones.
-    ours = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"}
-    return kept | ours
+    # The messages that we look at are the untranslated ones.
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 
 
 def _names(answer: str | None) -> Iterator[str]:

@@ -59,6 +59,8 @@ UNHEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.
 def main() -> None:
     """Become a guardian. Returns never."""
     cancel = int(sys.argv[1])
+    # Every path we are given is absolute, and nobody's folder shall be busy because of us.
+    os.chdir("/")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in UNHEARD:
         signal.signal(number, unheard)

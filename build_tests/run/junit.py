@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from xml.sax.saxutils import escape, quoteattr
 
 from build_tests.core.model import Outcome
 from build_tests.run.logs import scrub
 from build_tests.run.record import StepRecord
 from build_tests.run.state import write_atomically
 
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_IN_ATTRIBUTES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+)
+
 MESSAGE_LIMIT = 500
 """Characters of a message attribute."""
+# xml.sax.saxutils would do, but imports the whole of urllib.request, http and ssl.
+_IN_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_IN_ATTRIBUTE = _IN_TEXT | str.maketrans({'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
 def render(records: Collection[StepRecord], *, name: str, timestamp: str, seconds: float) -> str:
@@ -20,13 +27,13 @@ def render(records: Collection[StepRecord], *, name: str, timestamp: str, second
     failures = sum(record.outcome is Outcome.FAILED for record in records)
     skipped = sum(not _passes(record) and record.outcome is not Outcome.FAILED for record in records)
     head = (
-        f'<testsuite name={quoteattr(name)} errors="0" failures="{failures}" skipped="{skipped}" '
-        f'tests="{len(records)}" time="{seconds:.3f}" timestamp={quoteattr(timestamp)}>'
+        f'<testsuite name={_quoted(name)} errors="0" failures="{failures}" skipped="{skipped}" '
+        f'tests="{len(records)}" time="{seconds:.3f}" timestamp={_quoted(timestamp)}>'
     )
     cases = "".join(case(record) for record in records)
     suites = "".join(own_cases(record) for record in records)
     return (
-        f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites name={quoteattr(name)}>{head}{cases}</testsuite>'
+        f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites name={_quoted(name)}>{head}{cases}</testsuite>'
         f"{suites}</testsuites>\n"
     )
 
@@ -63,7 +70,7 @@ def _body(record: StepRecord) -> str:
         case Outcome.FAILED:
             first = record.first_error.strip() or record.message
             text = "\n".join(part for part in (record.message, record.first_error, record.tail) if part)
-            return f"<failure message={_attribute(first)}>{escape(scrub(text))}</failure>"
+            return f"<failure message={_attribute(first)}>{scrub(text).translate(_IN_TEXT)}</failure>"
         case Outcome.FRESH:
             return f'<skipped type="pytest.skip" message={_attribute(f"up to date: {record.message}")} />'
         case Outcome.BLOCKED:
@@ -82,7 +89,21 @@ def _attribute(text: str) -> str:
     text = scrub(text)
     if len(text) > MESSAGE_LIMIT:
         text = text[: MESSAGE_LIMIT - 1] + "…"
-    return quoteattr(text)
+    return _quoted(text)
+
+
+def escape(text: str) -> str:
+    """For element content. (xml.sax.saxutils does this too, and imports urllib and http for it.)"""
+    return text.translate(_ESCAPES)
+
+
+def _quoted(text: str) -> str:
+    """A quoted attribute value."""
+    return f'"{text.translate(_IN_ATTRIBUTES)}"'
+
+
+def _quoted(text: str) -> str:
+    return f'"{text.translate(_IN_ATTRIBUTE)}"'
 
 
 def write(path: str, document: str) -> None:

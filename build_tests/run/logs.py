@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ HEAD_SCAN, END_SCAN = 64 << 20, 8 << 20
 """Bytes of a log that are searched for an error at its beginning and at its end: a second or two for the largest."""
 LINE_BYTES = 4096
 """Longer lines are cut."""
-_READ_BYTES = 64 * 1024
+_BLOCK_BYTES = 256 * 1024
 _UTF8_CONTINUATION = 0x80
 
 _ESCAPES = re.compile(
@@ -136,11 +136,13 @@ _SPECIFIC = (
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _GENERIC = re.compile(r"\b(?:error|fatal|panic|failed)\b\s*:|\bexception\b", re.IGNORECASE)
-# A line without one of these is nothing that any pattern above knows: most lines cost one search.
-_WORTH_A_LOOK = re.compile(
-    rb"rror|RROR|ERR[!_]|atal|Traceback|FAIL|ailed|not found|No such|denied|\.proto:|xception|panic|PANIC"
-    rb"|^e: |^E   |undefined ref|went wrong|protoc|_out: |non-zero|\.go:\d|\*\*\* |webpack-cli"
+# A line without one of these is nothing that any pattern above knows, and most blocks of a large log have none.
+_WORDS = tuple(
+    b"rror|RROR|ERR!|ERR_|atal|Traceback|FAIL|ailed|not found|No such|denied|.proto:|xception|panic|PANIC|undefined ref"
+    b"|went wrong|protoc|_out: |non-zero|.go:|*** |webpack-cli".split(b"|")
 )
+_FIRST_WORDS = (b"e: ", b"E   ")
+_WORTH_A_LOOK = re.compile(b"|".join(map(re.escape, _WORDS)))
 
 
 def first_error(path: str, limit: int = 2000) -> str:
@@ -152,37 +154,34 @@ def first_error(path: str, limit: int = 2000) -> str:
     try:
         with open(path, "rb") as file:
             scan = _Scan()
-            for line in _scanned_lines(file):
-                if scan.feed(line):
+            for block in _scanned_blocks(file):
+                if scan.feed(block):
                     break
     except FileNotFoundError:
         return ""
     return scan.result()[:limit]
 
 
-def _scanned_lines(file: BinaryIO) -> Iterator[bytes]:
+def _scanned_blocks(file: BinaryIO) -> Iterator[bytes]:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if size <= HEAD_SCAN + END_SCAN:
-        yield from _lines(file, size)
+        yield from _blocks(file, size)
         return
-    yield from _lines(file, HEAD_SCAN)
+    yield from _blocks(file, HEAD_SCAN)
     file.seek(size - END_SCAN)
-    yield from _lines(file, END_SCAN)
+    yield from _blocks(file, END_SCAN)
 
 
-def _lines(file: BinaryIO, budget: int) -> Iterator[bytes]:
-    """The lines, each cut to LINE_BYTES, each state of a progress line by itself."""
-    inside = False
-    while budget > 0 and (piece := file.readline(min(_READ_BYTES, budget))):
-        budget -= len(piece)
-        states: Iterable[bytes] = piece.split(b"\r") if b"\r" in piece else (piece,)
-        for state in states:
-            # The rest of a line whose beginning we have given already is dropped.
-            if not inside and not state.isspace() and state:
-                yield state[:LINE_BYTES]
-            inside = False
-        inside = not piece.endswith((b"\n", b"\r"))
+def _blocks(file: BinaryIO, budget: int) -> Iterator[bytes]:
+    """Blocks of whole lines; each state of a progress line is a line. Of a line across blocks, the start is kept."""
+    begun = b""
+    while budget > 0 and (block := file.read(min(_BLOCK_BYTES, budget))):
+        budget -= len(block)
+        lines, _, rest = (begun + block).replace(b"\r", b"\n").rpartition(b"\n")
+        yield lines
+        begun = rest[:LINE_BYTES]
+    yield begun
 
 
 class _Scan:
@@ -196,14 +195,20 @@ class _Scan:
         self._generic = ""
         self._last = b""
 
-    def feed(self, data: bytes) -> bool:
-        """Take a line; whether nothing that follows can matter."""
+    def feed(self, block: bytes) -> bool:
+        """Take a block of lines; whether nothing that follows can matter."""
+        if not (self._recogniser or self._traceback or _worth_reading(block)):
+            self._last = block.rstrip().rpartition(b"\n")[2][:LINE_BYTES] or self._last
+            return False
+        return any(self._take(line[:LINE_BYTES]) for line in block.split(b"\n") if line and not line.isspace())
+
+    def _take(self, data: bytes) -> bool:
         self._last = data
         if self._traceback:
             return self._traceback.feed(_clean(data))
         if self._recogniser:
             return self._follow(_clean(data))
-        if _WORTH_A_LOOK.search(data):
+        if _WORTH_A_LOOK.search(data) or data.startswith(_FIRST_WORDS):
             return self._look(_clean(data))
         return False
 
@@ -277,6 +282,14 @@ class _Traceback:
 
     def text(self) -> str:
         return "\n".join(part for part in (self._error, self._place) if part)
+
+
+def _worth_reading(block: bytes) -> bool:
+    return (
+        any(word in block for word in _WORDS)
+        or block.startswith(_FIRST_WORDS)
+        or any(b"\n" + word in block for word in _FIRST_WORDS)
+    )
 
 
 def _clean(data: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 
 FOLDER = ".build"
@@ -64,6 +63,8 @@ def prepare(root: str) -> Places:
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "not writable", folder)
     except OSError as error:
+        import tempfile
+
         stand_in = tempfile.mkdtemp(prefix="pytest-build-")
         return Places(
             folder=stand_in,

@@ -114,10 +114,12 @@ class Toolchain:
 
     def find(self, tool: Tool, folder: str) -> Found | Missing:
         """The tool as it would run in `folder` (from the root)."""
-        # Only a shim looks at the folder, and few folders have a say: the memory is keyed by both all the same.
-        known = self._found.get((tool, folder))
+        # Only a shim looks at the folder.
+        path = self.which(tool.name)
+        where = folder if path is not None and _shim_of(path) is not None else ""
+        known = self._found.get((tool, where))
         if known is None:
-            known = self._found[tool, folder] = self._look(tool, folder)
+            known = self._found[tool, where] = self._look(tool, where)
         return known
 
     def which(self, name: str) -> str | None:

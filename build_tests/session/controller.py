@@ -7,6 +7,7 @@ it: then xdist starts late, only if something must run, with our scheduling.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -191,6 +192,8 @@ class Controller:
         self.tests = {item.nodeid: item for item in tests}
         self._needs = {item.nodeid: [label for label in labels if label in self.items] for item, labels in wanted.items()}
         items[:] = [*self.items.values(), *tests]
+        # All of this lives until the end: no collection of garbage need look at it, pytest's last one least of all.
+        gc.freeze()
         if gone := [item for item in kept if item.name not in self.items]:
             self.config.hook.pytest_deselected(items=gone)
 
@@ -483,7 +486,7 @@ class Controller:
 
     def _settle(self, label: str, report: pytest.TestReport) -> StepRecord | None:
         assert self.build is not None  # noqa: S101
-        if report.outcome == "rerun":  # type: ignore[comparison-overlap]
+        if str(report.outcome) == "rerun":
             return None
         text: str | None = getattr(report, "build_result", None)
         worker = self._workers.get(report.nodeid, "")

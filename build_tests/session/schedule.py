@@ -72,10 +72,10 @@ class BuildScheduling:
             self._running[node] = [item.nodeid]
             node.send_runtest_some([index[item.nodeid], turnstile])
         elif group := self._controller.take_tests():
-            known = [item.nodeid for item in group if item.nodeid in index]
-            for item in group:
-                if item.nodeid not in index:
-                    self._controller.lost_test(item, "the worker did not collect it")
+            known = [test.nodeid for test in group if test.nodeid in index]
+            for test in group:
+                if test.nodeid not in index:
+                    self._controller.lost_test(test, "the worker did not collect it")
             if known:
                 node.sendcommand(SETTLED, labels=json.dumps(self._controller.went_well))
                 self._running[node] = known

@@ -27,7 +27,7 @@ class Worker:
         die_with_parent()
         sent: dict[str, Any] = config.workerinput["pytest_build"]  # type: ignore[attr-defined]
         self._config = config
-        self._facts = tuple(StepFacts(*facts[:4], tuple(facts[4]), tuple(facts[5])) for facts in sent["steps"])
+        self._facts = tuple(StepFacts(f[0], f[1], f[2], f[3], tuple(f[4]), tuple(f[5])) for f in sent["steps"])
         self._file = str(sent["file"])
         self._only_steps = bool(sent["only_steps"])
         self._runner = Runner(sent["root"], path_set(sent["excluded"]))

@@ -119,7 +119,7 @@ FIRST_ERRORS = {
     "python": (
         (
             'start\nTraceback (most recent call last):\n  File "/a.py", line 1, in <module>\n    f()\n'
-            "  File \"/b.py\", line 7, in f\n    import nope\nModuleNotFoundError: No module named 'nope'\nmake: *** x\n"
+            "  File \"/b.py\", line 7, in f\n    x\nModuleNotFoundError: No module named 'nope'\nmake: *** x\n"
         ),
         "ModuleNotFoundError: No module named 'nope'\nFile \"/b.py\", line 7, in f",
     ),
@@ -178,6 +178,12 @@ def test_first_error_is_bounded_and_legal(log):
 
 def test_an_error_behind_an_endless_line_is_found(log):
     assert first_error(log(b"x" * 5_000_000 + b"\na.c:1:1: error: here\n")) == "a.c:1:1: error: here"
+
+
+def test_an_error_across_the_border_of_two_blocks_is_found(log):
+    error = b"a.c:1:1: error: here"
+    for before in range(256 * 1024 - len(error) - 2, 256 * 1024 + 2, 5):
+        assert first_error(log(b"x" * (before - 1) + b"\n" + error + b"\nmore\n" * 50_000)) == error.decode()
 
 
 def test_a_large_log_is_read_in_bounded_memory_at_its_beginning_and_its_end(log, monkeypatch):
