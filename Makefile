@@ -1,30 +1,39 @@
 # Two commands on a fresh machine: `make build` and `make test`. Both make their own environment first.
-# Variables become options: TARGET= (-t), K= (-k), M= (-m), ENV= (environment overlay), JOBS= (workers), ARGS= (for pytest).
+# Variables become options: TARGET= (-t), K= (-k), M= (-m), ENV= (environment overlay), JOBS= (workers). ARGS= is handed
+# on to pytest as the shell reads it: make test ARGS="-x --durations=5"
 
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(abspath $(VENV))/bin
-READY  := $(VENV)/.ready
+VENV  := .venv
+BIN   := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
-# Quoted for the shell: an expression such as `K=web and not slow` is one word.
+# Quoted for the shell: an expression such as K="web and not slow" is one word.
 quote   = '$(subst ','\'',$(1))'
-option  = $(if $(2),$(1) $(call quote,$(2)))
+option  = $(if $(strip $(2)),$(1) $(call quote,$(2)))
 OPTIONS = $(call option,-t,$(TARGET)) $(call option,-k,$(K)) $(call option,-m,$(M)) $(call option,--build-env,$(ENV)) \
           $(call option,-n,$(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-plan test lint schema bench clean
+.PHONY: help build build-plan test lint schema bench clean FORCE
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@echo "usage: make TARGET [VARIABLE=value]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
+	@sed -n 's/^# \(Variables.*\)/\1/p; s/^# \(on to .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
-$(READY): pyproject.toml
-	@echo "make: creating $(VENV) (once, and when pyproject.toml changes)"
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	@$(VENV)/bin/python -m pip install --progress-bar off --editable '.[dev,tools]' | sed -n 's/^Successfully/make: &/p'
-	@touch $@
+# Compared by content, so that neither a checkout nor a `touch` makes the environment anew.
+$(READY): FORCE
+	@if ! cmp -s pyproject.toml $(READY) || ! $(VENV)/bin/python -c '' 2>/dev/null; then \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10 none; do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break; \
+	  done; \
+	  if [ "$$python" = none ]; then echo "make: Python 3.10 or newer is needed (apt install python3-venv)" >&2; exit 1; fi; \
+	  echo "make: environment in $(VENV), once and whenever pyproject.toml changes (a minute or two)"; \
+	  $(VENV)/bin/python -c '' 2>/dev/null || "$$python" -m venv --clear $(VENV) || \
+	    { echo "make: no virtual environment can be made (apt install python3-venv)" >&2; exit 1; }; \
+	  $(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[dev,tools]' && \
+	  cp pyproject.toml $(READY); \
+	fi
 
 build: $(READY) ## build the example workspace and this project's wheel
 	@pytest-build build $(OPTIONS) -- $(ARGS)
@@ -33,7 +42,7 @@ build-plan: $(READY) ## what `make build` would do, and why
 	@pytest-build build --dry-run $(OPTIONS) -- $(ARGS)
 
 test: $(READY) ## the tests of this project
-	@python -m pytest tests -n $(or $(JOBS),2) --dist loadfile $(call option,-k,$(K)) $(call option,-m,$(M)) $(ARGS)
+	@python -m pytest tests -n $(call quote,$(or $(JOBS),2)) --dist loadfile $(call option,-k,$(K)) $(call option,-m,$(M)) $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@ruff check build_tests builders tests benchmarks examples conftest.py

@@ -56,6 +56,11 @@ def median(runs: Sequence[Taken]) -> float:
     return statistics.median(run.seconds for run in runs)
 
 
+def least(runs: Sequence[Taken]) -> float:
+    """Of the seconds. For differences of two runs: medians carry the noise of both into a small number."""
+    return min(run.seconds for run in runs)
+
+
 def version(command: Sequence[str]) -> str:
     """What a tool calls its version: the last word of the first line that it prints."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)

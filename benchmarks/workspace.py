@@ -50,7 +50,7 @@ class Workspace:
 
 
 def layered(*, layers: int, width: int, inputs: int, action: str = "cksum {sources} >{output}") -> Workspace:
-    """A graph of `layers` × `width` steps with `inputs` files each.
+    """A graph of `width` steps in each of `layers` with `inputs` files each.
 
     Args:
         layers: the length of the critical path, in steps.

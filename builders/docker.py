@@ -138,7 +138,9 @@ def _let_in(pattern: str, sources: list[str]) -> Iterator[str]:
     inner = _fixed(pattern)
     for source in sources:
         outer = _fixed(source)
-        if _lies_in(inner, outer):
+        if inner == pattern and _lies_in(outer, inner):
+            yield source
+        elif _lies_in(inner, outer):
             yield pattern
         elif _lies_in(outer, inner):
             yield source

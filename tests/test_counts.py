@@ -16,12 +16,14 @@ INPUTS = 3
 """Files of a step's own: two by a pattern, one by its name."""
 OWN = 10
 """Files of ours (build file, overlays, state, journal, ignore file), whatever the size."""
+LOOKS_AT_A_TOOL = 5
+"""To resolve one program and to see whether it is the one whose version is known."""
 SLOW_TO_IMPORT = {
     "asyncio", "email", "http", "importlib.metadata", "logging", "multiprocessing", "sqlite3", "ssl", "unittest",
     "urllib.request", "xml",
 }  # fmt: skip
 """Of the standard library; each costs more than deciding a hundred steps."""
-SPY = '''
+SPY = """
 import sys
 
 SPAWNS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
@@ -39,7 +41,7 @@ def pytest_xdist_setupnodes(config, specs):
 
 
 sys.addaudithook(note)
-'''
+"""
 """A conftest.py that writes down every process and every start of workers."""
 
 
@@ -59,8 +61,9 @@ def layer_steps(layer: int):
     for place in range(WIDTH):
         name = f"s{place}"
         above = [f"//layer{layer - 1}/out/{name}.txt"] if layer % 4 else []
-        command = ["cp", f"in/{name}.txt", f"out/{name}.txt"]
-        yield name, {"command": command, "inputs": [f"in/{name}/*.txt", f"in/{name}.txt", *above], "outputs": [command[2]]}
+        source, output = f"in/{name}.txt", f"out/{name}.txt"
+        inputs = [f"in/{name}/*.txt", source, *above]
+        yield name, {"command": ["cp", source, output], "inputs": inputs, "outputs": [output]}
 
 
 def probe(ws: BuildWorkspace):
@@ -72,46 +75,56 @@ def probe(ws: BuildWorkspace):
 
 
 @pytest.fixture(scope="module", params=SIZES)
-def counts(request, tmp_path_factory):
-    """(how many steps, what the probe counted) in a workspace that was just built."""
+def looks(request, tmp_path_factory):
+    """(how many steps, what the probe counted in two looks) in a workspace that was just built."""
     steps = request.param
     ws = workspace(tmp_path_factory.mktemp("counts") / "ws", steps)
     built = ws.build("-n0", "-q")
     assert built.status == 0, built.output
-    found = probe(ws)
-    assert (found["steps"], found["expected"]) == (steps, ["up to date"])
+    found = [probe(ws), probe(ws)]
+    assert [(look["steps"], look["expected"]) for look in found] == [(steps, ["up to date"])] * 2
     return steps, found
 
 
-def test_each_path_is_looked_at_once(counts):
-    steps, found = counts
-    twice = {path: times for path, times in found["stats"].items() if times > 1 and path.startswith("layer")}
-    assert not twice
-    # Each input, each output, and for the pattern each step's own folder.
-    needed = steps * (INPUTS + 1 + 1)
-    seen = sum(found["stats"].values())
-    assert steps * (INPUTS + 1) < seen <= needed + OWN
+def test_each_path_is_looked_at_once(looks):
+    steps, found = looks
+    for look in found:
+        stats = look["stats"]
+        assert {times for path, times in stats.items() if path.startswith("layer")} == {1}
+        # Each input, each output, and for the pattern each step's own folder.
+        inside = sum(times for path, times in stats.items() if not path.startswith(".."))
+        assert steps * (INPUTS + 1) < inside <= steps * (INPUTS + 1 + 1) + OWN
 
 
-def test_no_folder_is_listed_again(counts):
-    assert counts[1]["listed"] == []
+def test_a_tool_is_looked_for_once_whatever_the_number_of_steps(looks):
+    for look in looks[1]:
+        outside = {path: times for path, times in look["stats"].items() if path.startswith("..")}
+        assert any(path.endswith("/cp") for path in outside)
+        assert max(outside.values()) <= LOOKS_AT_A_TOOL, outside
 
 
-def test_nothing_is_read_again(counts):
-    _, found = counts
-    assert found["hashes"] == 0
-    assert "build.yml" in found["opened"]
-    assert len(found["opened"]) <= OWN, found["opened"]
+def test_no_folder_is_listed_again(looks):
+    assert [look["listed"] for look in looks[1]] == [[], []]
 
 
-def test_no_process_is_started(counts):
-    assert counts[1]["spawned"] == []
+def test_nothing_is_read_again(looks):
+    for look in looks[1]:
+        assert look["hashes"] == 0
+        assert "build.yml" in look["opened"]
+        assert len(look["opened"]) <= OWN, look["opened"]
 
 
-def test_only_what_is_needed_is_imported(counts):
-    _, found = counts
-    assert found["third_party"] == ["xxhash", "yaml"]
-    assert SLOW_TO_IMPORT.isdisjoint(found["modules"])
+def test_no_process_is_started(looks):
+    assert [look["spawned"] for look in looks[1]] == [[], []]
+
+
+def test_only_what_is_needed_is_imported(looks):
+    first, second = looks[1]
+    assert set(first["third_party"]) <= {"xxhash", "yaml"}
+    # By now the parsed build file is remembered.
+    assert second["third_party"] == ["xxhash"]
+    for look in (first, second):
+        assert SLOW_TO_IMPORT.isdisjoint(look["modules"])
 
 
 def test_the_probe_sees_what_it_counts(tmp_path):

@@ -16,7 +16,7 @@ from build_tests.core.binding import INVALID, Report, bind, bind_parts, binder, 
 from build_tests.core.builder import Builder
 from build_tests.core.errors import BuilderError, ConfigError, Diagnostic, Place, SelectionError
 from build_tests.core.graph import did_you_mean
-from build_tests.core.locate import find_build_file, root_of
+from build_tests.core.locate import root_of
 from build_tests.core.model import (
     CacheSettings,
     Component,
@@ -34,7 +34,6 @@ from build_tests.core.model import (
 )
 from build_tests.core.scalars import Share
 from build_tests.core.yamltree import Node, Sources, collector_paused, entries, key_nodes, mapping, merged, wrapped
-
 
 
 class BuilderSource(Protocol):
@@ -150,7 +149,9 @@ class _Loader:
     def _config(self, file: spec.FileSpec) -> Config:
         written = entries(file.node)
         self._private_builders(file, written)
-        components = tuple(self._components(file, key_nodes(written["components"]) if file.components else {}))
+        keys = key_nodes(written["components"]) if "components" in written else {}
+        self._broken.update(keys.keys() - file.components.keys())
+        components = tuple(self._component(name, node, keys[name]) for name, node in file.components.items())
         target_keys = key_nodes(written["targets"]) if file.targets else {}
         for name in file.targets:
             if name in file.components:
@@ -231,10 +232,6 @@ class _Loader:
         )
 
     # -- components
-
-    def _components(self, file: spec.FileSpec, keys: dict[str, Node]) -> Iterator[Component]:
-        for name, node in file.components.items():
-            yield self._component(name, node, keys[name])
 
     def _component(self, name: str, node: Node, key: Node) -> Component:
         options_type = self._options_type(name, node)

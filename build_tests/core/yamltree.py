@@ -167,6 +167,8 @@ class Sources:
 
     def _unprintable(self, name: str) -> ConfigError:
         bad = _UNPRINTABLE.search(self._texts[name])
+        # The line is shown on a terminal, which would obey what stands in it.
+        self._texts[name] = _UNPRINTABLE.sub("\ufffd", self._texts[name])
         if bad is None:
             return self._fault(self.at(name, 0, 0), "the file can't be read as text")
         what = "a NUL character" if bad[0] == "\0" else f"the control character U+{ord(bad[0]):04X}"

@@ -203,6 +203,9 @@ class Build:
         """Save what this run learned."""
         memory, state = self.memory, self.setup.state
         self.table.settle()
+        for label, record in self.records.items():
+            if record.outcome is Outcome.BUILT:
+                outputs.settle(memory.entries[label].outputs, self.table)
         if self.table.dirty or self.tree.dirty or memory.tools != self._tools_before:
             memory.files, memory.folders = self.table.export(), self.tree.export()
             state.changed = True

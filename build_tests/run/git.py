@@ -43,7 +43,8 @@ class Git:
         wanted = [path.rstrip("/") for path in paths]
         pick = "" not in wanted and sum(len(path) + 12 for path in wanted) > LINE
         limit = [] if pick or "" in wanted else wanted
-        found = set(_names(self._ask(["--literal-pathspecs", "ls-files", "-z", "--cached", "--recurse-submodules", "--", *limit])))
+        command = ["--literal-pathspecs", "ls-files", "-z", "--cached", "--recurse-submodules", "--", *limit]
+        found = set(_names(self._ask(command)))
         if not pick:
             return found
         chosen = PathSet(wanted, wanted)

@@ -17,9 +17,6 @@ _IN_ATTRIBUTES = str.maketrans(
 
 MESSAGE_LIMIT = 500
 """Characters of a message attribute."""
-# xml.sax.saxutils would do, but imports the whole of urllib.request, http and ssl.
-_IN_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_IN_ATTRIBUTE = _IN_TEXT | str.maketrans({'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
 def render(records: Collection[StepRecord], *, name: str, timestamp: str, seconds: float) -> str:
@@ -70,7 +67,7 @@ def _body(record: StepRecord) -> str:
         case Outcome.FAILED:
             first = record.first_error.strip() or record.message
             text = "\n".join(part for part in (record.message, record.first_error, record.tail) if part)
-            return f"<failure message={_attribute(first)}>{scrub(text).translate(_IN_TEXT)}</failure>"
+            return f"<failure message={_attribute(first)}>{escape(scrub(text))}</failure>"
         case Outcome.FRESH:
             return f'<skipped type="pytest.skip" message={_attribute(f"up to date: {record.message}")} />'
         case Outcome.BLOCKED:
@@ -100,10 +97,6 @@ def escape(text: str) -> str:
 def _quoted(text: str) -> str:
     """A quoted attribute value."""
     return f'"{text.translate(_IN_ATTRIBUTES)}"'
-
-
-def _quoted(text: str) -> str:
-    return f'"{text.translate(_IN_ATTRIBUTE)}"'
 
 
 def write(path: str, document: str) -> None:

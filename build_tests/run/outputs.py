@@ -10,11 +10,12 @@ import contextlib
 import errno
 import os
 import stat as st
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from build_tests.core.digest import FileTable, digest_of, stat_of
+from build_tests.core.digest import SLACK_NS, FileTable, UnreadableError, digest_of, stat_of
 from build_tests.core.globs import PathSet, Tree
 from build_tests.core.graph import parents
 from build_tests.core.model import Identity, Output
@@ -92,11 +93,9 @@ def _not_produced(root: str, output: Output, table: FileTable) -> str | None:
 
 def _files(output: Output, table: FileTable, tree: Tree) -> Iterator[str]:
     """Every file and link of an output, and every empty folder of it."""
-    found = table.stat(output.path)
-    if found is None:
-        return
-    if not st.S_ISDIR(found.mode):
-        yield output.path
+    if not output.directory or tree.listing(output.path) is None:
+        if table.stat(output.path) is not None:
+            yield output.path
         return
     stack = [output.path]
     while stack:
@@ -157,6 +156,25 @@ def _unchanged(entry: Entry, table: FileTable) -> bool:
     entry[3:] = [*(stat or ()), int(table.settled(entry[0]))]
     table.dirty = True
     return True
+
+
+def settle(manifest: list[Entry], table: FileTable, limit: int = 1 << 24) -> None:
+    """Read again what was read too soon after it was written, so that the next run need not.
+
+    Files above `limit` bytes are left to it, and so are those that are no longer what the manifest says.
+    """
+    for entry in manifest:
+        if len(entry) > 8 and not entry[8] and entry[3] <= limit:  # noqa: PLR2004
+            _wait_until_old(entry)
+            with contextlib.suppress(UnreadableError):
+                _unchanged(entry, table)
+
+
+def _wait_until_old(entry: Entry) -> None:
+    """At most two ticks of the clock: the last step's outputs alone are ever that young."""
+    missing_ns = max(entry[4], entry[5]) + SLACK_NS + 1_000_000 - time.time_ns()
+    if 0 < missing_ns <= 2 * SLACK_NS:
+        time.sleep(missing_ns / 1e9)
 
 
 def total_size(manifest: list[Entry]) -> int:

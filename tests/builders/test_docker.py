@@ -183,6 +183,15 @@ def test_a_context_may_let_in_just_what_is_copied(plan):
     assert chosen(step, *kept, *gone) == list(kept)
 
 
+def test_a_folder_that_is_let_in_is_narrowed_to_what_is_copied(plan):
+    step = plan(
+        {**dockerfile("FROM base:1", "COPY lib/python3*/google /app"), "web/.dockerignore": "*\n!lib\n"},
+    )
+    assert chosen(step, "web/lib/python3.12/google/a.py", "web/lib/python3.12/pip/a.py") == [
+        "web/lib/python3.12/google/a.py"
+    ]
+
+
 def test_a_dockerignore_of_the_dockerfiles_own_name_comes_first(plan):
     step = plan(
         {

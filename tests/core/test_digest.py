@@ -351,7 +351,9 @@ def test_a_big_file_in_bounded_memory(tmp_path):
     assert table.bytes_hashed == (1 << 28) + 1
 
 
-@pytest.mark.parametrize("known", [[None], [[]], [["f"]], [{}], ["text"], [["f", *range(8)]], [["f", 1, 2, 3, 4, 5, 0, 0, 0]]])
+@pytest.mark.parametrize(
+    "known", [[None], [[]], [["f"]], [{}], ["text"], [["f", *range(8)]], [["f", 1, 2, 3, 4, 5, 0, 0, 0]]]
+)
 def test_rows_that_are_no_rows_do_no_harm(tmp_path, known):
     write(tmp_path / "f", "text")
     assert FileTable(str(tmp_path), known).lookup("f") == state("text")

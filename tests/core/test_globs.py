@@ -1,5 +1,6 @@
 """What patterns mean, against a slow and simple reader of the same rules; what a walk costs."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -112,10 +113,8 @@ one_pattern = st.builds(
 def test_a_walk_finds_what_the_naive_reader_finds(tmp_path_factory, files, selections):
     root = tmp_path_factory.mktemp("tree")
     for path in files:
-        try:
+        with contextlib.suppress(OSError):  # the path of an earlier file, or below one
             write(root, path)
-        except OSError:  # the path of an earlier file, or below one
-            continue
     tree = Tree(str(root))
     for patterns in selections:
         expected = naive(root, patterns)
@@ -231,7 +230,21 @@ def test_malformed_patterns_are_told(tmp_path, pattern, says):
         Tree(str(tmp_path)).select([pattern])
 
 
-ODD = ["new\nline", "-rf", "quo'te\"s", "[id].tsx", "a::b", "*", "?", "back\\slash", "!bang", "ünï", "b\udcff", " ", "x\n"]
+ODD = [
+    "new\nline",
+    "-rf",
+    "quo'te\"s",
+    "[id].tsx",
+    "a::b",
+    "*",
+    "?",
+    "back\\slash",
+    "!bang",
+    "ünï",
+    "b\udcff",
+    " ",
+    "x\n",
+]
 
 
 def test_odd_names(tmp_path):
@@ -455,20 +468,22 @@ def test_only_the_literal_prefix_is_walked(workspace):
     assert [row[0] for row in pruned.export()] == [""]
 
 
-def test_a_hundred_thousand_files_in_bounded_memory(tmp_path):
-    for i in range(100):
-        os.mkdir(tmp_path / f"d{i:02}")
-        for j in range(1000):
-            os.mknod(f"{tmp_path}/d{i:02}/some_file_name_{j}.csv", 0o100644)
-    tracemalloc.start()
-    try:
-        found = Tree(str(tmp_path)).select(["**/*.csv", "!d00/"])
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+def test_a_hundred_thousand_files_in_bounded_memory():
+    # In memory where there is such a place: a disk takes its time for this many.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as root:
+        for i in range(100):
+            os.mkdir(f"{root}/d{i:02}")
+            for j in range(1000):
+                os.mknod(f"{root}/d{i:02}/some_file_name_{j}.csv", 0o100644)
+        tracemalloc.start()
+        try:
+            found = Tree(root).select(["**/*.csv", "!d00/"])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
     assert (len(found), found[0], found[-1]) == (99_000, "d01/some_file_name_0.csv", "d99/some_file_name_999.csv")
-    # A name, a path and their places in lists: the result itself is a good third of it.
-    assert peak < 40 << 20
+    # A name, a path and their places in lists: the result itself is the greater part of it.
+    assert peak < 32 << 20
 
 
 def test_as_another_user_who_may_not_look():
