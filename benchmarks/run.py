@@ -31,7 +31,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
 BUILD = [*PYTEST, WORKERS, "build.yml"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
     """How much is measured."""
 
@@ -311,10 +311,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small workspace, to see that it works; writes no file")
     parser.add_argument("--large", action="store_true", help="also 10,000 steps of 2 inputs each")
+    parser.add_argument("--rounds", type=int, default=Sizes.rounds, help="the medians of how many (default: 5)")
     options = parser.parse_args()
     measure.need("ninja", "make")
     get_doit()
-    text = report(QUICK if options.quick else Sizes(large=options.large))
+    full = Sizes(large=options.large, rounds=options.rounds, cold_rounds=min(options.rounds, Sizes.cold_rounds))
+    text = report(QUICK if options.quick else full)
     print(text)
     if not options.quick:
         workspace.write(RESULTS, text)

@@ -6,8 +6,10 @@ need not wait for the wheel.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 from build_tests.core.builder import Component, Identity, ManifestError, Output, Step, Tool, Workspace
@@ -55,16 +57,14 @@ class PythonBuilder:
 
 
 def _project(component: Component, workspace: Workspace) -> Mapping[str, Any]:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10, where pytest brings tomli.
-        import tomli as tomllib
-
+    # Python 3.10 has no tomllib; there pytest brings tomli, which is the same.
+    toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     path = path_of(component, "pyproject.toml")
     try:
-        return tomllib.loads(workspace.read_text(path))
-    except tomllib.TOMLDecodeError as error:
+        project: dict[str, Any] = toml.loads(workspace.read_text(path))
+    except toml.TOMLDecodeError as error:
         raise ManifestError(f"{path} is no TOML: {error}", file=path) from None
+    return project
 
 
 def _has_tests(component: Component, workspace: Workspace) -> bool:

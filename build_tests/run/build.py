@@ -26,10 +26,11 @@ from build_tests.core.globs import Tree
 from build_tests.core.graph import Graph, parents
 from build_tests.core.model import Config, Identity, Outcome, Step, Strategy
 from build_tests.core.plan import Expected, Plan, PlannedStep, remaining, wall_time
-from build_tests.run import outputs
+from build_tests.run import daemons, outputs
 from build_tests.run.decide import Decider, Decision, Fresh, Lacking, Policy
 from build_tests.run.decide import Run as MustRun
 from build_tests.run.git import Git
+from build_tests.run.masking import MINIMUM
 from build_tests.run.places import Places
 from build_tests.run.process import strict_environment
 from build_tests.run.record import StepRecord
@@ -114,6 +115,8 @@ class Build:
 
     def _settle_decided(self, label: str) -> list[StepRecord]:
         step = self.graph.steps[label]
+        if problem := self._unmaskable(step):
+            return self._settle(self._new(step, Outcome.FAILED, message=problem, first_error=problem))
         try:
             decision = self.decider.decide(label)
         except (UnreadableError, OSError) as error:
@@ -126,6 +129,13 @@ class Build:
                 return self._settle(self._new(step, Outcome.UNAVAILABLE, message=str(missing)))
         self._decided[label] = decision
         return []
+
+    def _unmaskable(self, step: Step) -> str:
+        """A secret so short that masking it would mask half of every log, or ""."""
+        for name in step.secrets:
+            if 0 < len(self.setup.environ.get(name, "").encode()) < MINIMUM:
+                return f"secret {name} is shorter than {MINIMUM} characters and can't be masked: the step is not run"
+        return ""
 
     def _accept(self, label: str, decision: Fresh) -> None:
         if decision.fingerprint is not None:
@@ -167,6 +177,8 @@ class Build:
         step = self.graph.steps[label]
         self.capacity.give_back(label)
         self.decider.ran(label)
+        if result.daemons:
+            daemons.note(self.setup.places.daemons, result.daemons)
         entry = self._entry(decided, result)
         self.setup.state.ended(label, entry)
         record = self._ran(step, order, decided, result)
@@ -200,7 +212,9 @@ class Build:
         return records
 
     def close(self) -> None:
-        """Save what this run learned."""
+        """Save what this run learned; in CI, end the daemons that steps left behind."""
+        if self.setup.environ.get("CI"):
+            daemons.stop(self.setup.places.daemons)
         memory, state = self.memory, self.setup.state
         self.table.settle()
         for label, record in self.records.items():
@@ -275,6 +289,7 @@ class Build:
             warnings=list(result.warnings),
         )
         record.cases = result.cases
+        record.warnings += [f"input {pattern!r} matches nothing" for pattern in self.decider.empty.get(step.label, ())]
         if result.raced:
             names = ", ".join(result.raced[:3])
             record.warnings.append(f"inputs changed while it ran ({names}): it will be built again next time")

@@ -77,7 +77,8 @@ class Decider:
     tree: Tree
     toolchain: Toolchain
     environ: Mapping[str, str]
-    warnings: list[str] = field(default_factory=list)
+    empty: dict[str, list[str]] = field(default_factory=dict)
+    """label → the patterns among its inputs that match nothing."""
     _owned: PathSet = field(init=False)
     _platform: str = field(init=False)
     _digests: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
@@ -207,7 +208,9 @@ class Decider:
                 yield name, self.environ[name]
 
     def _inputs(self, step: Step) -> Iterator[tuple[str, str, str]]:
-        paths = self.tree.select(step.inputs, exclude=self._owned.contains)
+        found = self.tree.find(step.inputs, exclude=self._owned.contains)
+        paths = found.paths
+        self.empty[step.label] = found.empty
         program = self._own_program(step)
         if program and program not in paths:
             paths = [*paths, program]

@@ -37,6 +37,11 @@ class Places:
         return f"{self.folder}/reports"
 
     @property
+    def daemons(self) -> str:
+        """Processes that steps were allowed to leave behind."""
+        return f"{self.folder}/daemons"
+
+    @property
     def artifacts(self) -> str:
         """Collected outputs of targets with `artifacts: true`."""
         return f"{self.folder}/artifacts"

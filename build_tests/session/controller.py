@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -407,7 +407,7 @@ class Controller:
         if self.build is None:
             return
         self._pending += self.build.advance()
-        if self._phases is not None or self._begun:
+        if self._begun:
             self._report_pending()
 
     def take_step(self, worker: str) -> tuple[StepItem, Order] | None:
@@ -468,13 +468,38 @@ class Controller:
         attach_result(item, report)
         return report
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
         """A step's report comes in: it settles, and is dressed before anyone else sees it."""
         label = report.nodeid.rpartition("::")[2]
         item = self.items.get(label)
-        if item is None or item.nodeid != report.nodeid or self.build is None:
-            return
+        ours = item is not None and item.nodeid == report.nodeid and self.build is not None
+        if ours:
+            self._dress(label, report)
+        whole = ours and self._wants_phases() and getattr(report, "build_alone", False)
+        if whole:
+            self._phase(report, "setup")
+        result = yield
+        if whole:
+            self._phase(report, "teardown")
+        return result
+
+    def _wants_phases(self) -> bool:
+        """Whether a plugin listens that counts on the setup and teardown reports, which steps do without."""
+        if self._phases is None:
+            listeners = self.config.hook.pytest_runtest_logreport.get_hookimpls()
+            self._phases = any(not impl.function.__module__.startswith(OUTER) for impl in listeners)
+        return self._phases
+
+    def _phase(self, report: pytest.TestReport, when: Literal["setup", "teardown"]) -> None:
+        if report.when != when:
+            phase = pytest.TestReport(
+                nodeid=report.nodeid, location=report.location, keywords=report.keywords, outcome="passed",
+                longrepr=None, when=when,
+            )  # fmt: skip
+            self.config.hook.pytest_runtest_logreport(report=phase)
+
+    def _dress(self, label: str, report: pytest.TestReport) -> None:
         record: StepRecord | None = getattr(report, "build", None)
         if record is None and label not in self._said and (report.when == "call" or report.failed):
             record = self._settle(label, report)
@@ -565,6 +590,7 @@ class Controller:
         if self.build is None or self.project is None:
             return
         node.workerinput["pytest_build"] = {
+            "controller": os.getpid(),
             "file": self.file,
             "root": self.project.config.root,
             "excluded": self.build.decider.excluded,

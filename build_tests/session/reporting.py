@@ -79,6 +79,7 @@ def make_report(item: StepItem, record: StepRecord) -> pytest.TestReport:
         nodeid=item.nodeid, location=item.location, keywords=dict.fromkeys(item.keywords, 1), outcome=outcome,
         longrepr=longrepr, when=when, duration=record.seconds,
     )  # fmt: skip
+    report.build_alone = True  # type: ignore[attr-defined]
     dress(report, record)
     return report
 

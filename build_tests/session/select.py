@@ -17,6 +17,7 @@ class Selector:
 
     def __init__(self, config: pytest.Config, project: Project, file: str) -> None:
         self._option = config.option
+        self._lf = bool(getattr(config.option, "lf", False))  # absent with -p no:cacheprovider
         self._project = project
         self._by_id = _labels_by_id(config, file)
         self.named: set[str] = set()
@@ -37,7 +38,7 @@ class Selector:
         self.named = {label for label in selected if label in option.build_select} | self._by_id
         chosen = kept & selected if option.build_select else set(kept)
         chosen = {label for label in chosen if not self._step(label).on_request or self._is_asked_for(label, selected)}
-        if option.lf:
+        if self._lf:
             failed = unfinished()
             # Like pytest: where nothing failed before, everything runs.
             chosen = chosen & failed if failed or getattr(option, "last_failed_no_failures", "all") == "none" else chosen
@@ -49,7 +50,7 @@ class Selector:
     def _narrows(self) -> bool:
         """A target asked for always narrows; the default one only where nothing else selects."""
         option = self._option
-        elsewhere = option.keyword or option.markexpr or option.build_select or self._by_id or option.lf
+        elsewhere = option.keyword or option.markexpr or option.build_select or self._by_id or self._lf
         return bool(option.build_target) or not elsewhere
 
     def _by_target(self, chosen: set[str]) -> set[str]:

@@ -23,9 +23,9 @@ class Worker:
     """One xdist worker of a build; registered only where the controller sent a build."""
 
     def __init__(self, config: pytest.Config) -> None:
-        # A worker must not outlive a controller that was killed, or its tool would go on.
-        die_with_parent()
         sent: dict[str, Any] = config.workerinput["pytest_build"]  # type: ignore[attr-defined]
+        # A worker must not outlive a controller that was killed, or its tool would go on.
+        die_with_parent(sent["controller"])
         self._config = config
         self._facts = tuple(StepFacts(f[0], f[1], f[2], f[3], tuple(f[4]), tuple(f[5])) for f in sent["steps"])
         self._file = str(sent["file"])
@@ -135,6 +135,7 @@ def run_protocol(item: StepItem, nextitem: pytest.Item | None) -> bool | None:
 
     reports = runtestprotocol(item, log=False, nextitem=nextitem)
     said = next((r for r in reports if r.failed), None) or next((r for r in reports if r.when == "call"), reports[0])
+    said.build_alone = True
     item.ihook.pytest_runtest_logreport(report=said)
     return True
 

@@ -36,6 +36,6 @@ def run(tmp_path):
             (tools / name).chmod(0o755)
         command = ["sh", "-e", "-c", step.command] if isinstance(step.command, str) else list(step.command)
         env = {"PATH": f"{tools}:{os.environ['PATH']}", **dict(step.env)}
-        return subprocess.run(command, cwd=tmp_path / step.path, env=env, capture_output=True, text=True)
+        return subprocess.run(command, cwd=tmp_path / step.path, env=env, capture_output=True, text=True, check=False)
 
     return run

@@ -7,7 +7,10 @@ from build_tests.core.builder import Component, ManifestError, Output
 from build_tests.core.graph import build_graph
 
 FILES = {"app/shop.proto": "", "app/parts/part.proto": ""}
-PROTOC = 'echo "$@" >> calls; for arg; do case $arg in --descriptor*) ;; --*_out=*) echo code > "${arg#*=}/made";; esac; done'
+PROTOC = """
+echo "$@" >> calls
+for arg; do case $arg in --descriptor*) ;; --*_out=*) echo code > "${arg#*=}/made" ;; esac; done
+"""
 
 
 def plan(planned, *others, files=FILES, imports=(), **languages):

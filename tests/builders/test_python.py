@@ -3,6 +3,7 @@
 import shutil
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 from build_tests.builders.python import PythonBuilder
@@ -10,6 +11,10 @@ from build_tests.builders.python import PythonBuilder
 from build_tests.core.builder import Identity, ManifestError, Output
 from build_tests.core.globs import matches
 
+try:
+    SETUPTOOLS = tuple(int(part) for part in version("setuptools").split(".")[:2])
+except PackageNotFoundError:
+    SETUPTOOLS = ()
 PROJECT = """
 [build-system]
 requires = ["setuptools>=77"]
@@ -66,17 +71,16 @@ def test_an_edited_test_makes_no_new_wheel(planned):
 
 
 @pytest.fixture
-def builds(tmp_path):
-    """Steps can run here: `.venv` is this interpreter, if it has setuptools and pip."""
-    pytest.importorskip("setuptools", minversion="77")
-    pytest.importorskip("pip")
+def venv(tmp_path):
+    """`.venv` is this interpreter."""
     python = tmp_path / "app/.venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
 
 
-@pytest.mark.usefixtures("builds")
+@pytest.mark.skipif(SETUPTOOLS < (77,), reason="needs setuptools 77 beside the tests")
+@pytest.mark.usefixtures("venv")
 def test_wheels_repeat_byte_for_byte_and_leave_nothing_else(planned, run, tmp_path):
     module = tmp_path / "app/src/app/gone.py"
     step = planned(PythonBuilder, FILES | {"app/src/app/gone.py": ""})["wheel"]
@@ -95,7 +99,7 @@ def test_wheels_repeat_byte_for_byte_and_leave_nothing_else(planned, run, tmp_pa
     assert {path.name for path in (tmp_path / "app/src").iterdir()} == {"app"}
 
 
-@pytest.mark.usefixtures("builds")
+@pytest.mark.usefixtures("venv")
 def test_a_wrong_import_fails_the_tests_and_the_report_says_so(planned, run, tmp_path):
     files = FILES | {"app/src/app/__init__.py": "from collections import Countr", "app/tests/test_a.py": "import app"}
     done = run(planned(PythonBuilder, files)["test"])

@@ -147,13 +147,12 @@ def test_every_difference_gives_another_digest_and_times_give_none(made, change)
 
 
 def test_names_can_not_be_forged_into_another_digest(tmp_path):
-    """One file whose name looks like the rows of two."""
+    """One file whose path reads like the rows of two, if nothing stood between the fields."""
     one, two = tmp_path / "one", tmp_path / "two"
     write(two, "out/assets/a", "out/assets/b")
-    first = capture(two, [ASSETS])
-    forged = f"a\n/b{first.manifest[0][2]}"
-    write(one, f"out/assets/{forged}")
-    assert capture(one, [ASSETS]).digests != first.digests
+    both = capture(two, [ASSETS])
+    write(one, f"out/assets/af{both.manifest[0][2]}/b")
+    assert capture(one, [ASSETS]).digests != both.digests
 
 
 # --- intact ---

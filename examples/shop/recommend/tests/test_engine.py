@@ -1,5 +1,4 @@
 from shop_proto.shop_pb2 import Catalog, Order, OrderLine, Product
-
 from shop_recommend.engine import recommend
 
 CATALOG = Catalog(

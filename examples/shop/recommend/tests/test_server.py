@@ -4,7 +4,6 @@ from urllib.request import urlopen
 
 import pytest
 from shop_proto.shop_pb2 import Catalog, Order, OrderLine, Product, Recommendations
-
 from shop_recommend.server import Server
 
 

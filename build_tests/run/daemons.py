@@ -1,0 +1,43 @@
+"""Processes that a step declared under `daemons` and left running: a list of them, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def note(path: str, daemons: Iterable[Sequence[Any]]) -> None:
+    """Add (pid, name) pairs to the list. A list that can't be written is no reason to fail a build."""
+    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+        file.writelines(f"{pid} {name}\n" for pid, name in daemons)
+
+
+def stop(path: str) -> list[str]:
+    """End the listed processes that still are what they were, and forget the list. Returns their names."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    ended = []
+    for line in lines:
+        pid, _, name = line.partition(" ")
+        if pid.isdigit() and _is_still(int(pid), name):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(pid), signal.SIGTERM)
+                ended.append(name)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    return ended
+
+
+def _is_still(pid: int, name: str) -> bool:
+    """A number may belong to another process by now."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return name.lower().encode() in file.read().lower()
+    except OSError:
+        return False
