@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from build_tests.checkout import Checkout, Wishes
-from build_tests.core.locate import find_build_file
 from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
+from build_tests.core.locate import find_build_file
 from build_tests.core.model import Outcome
 from build_tests.core.plan import Plan
 from build_tests.project import Project, load_project
@@ -85,9 +85,10 @@ class BuildOrchestrator:
             SelectionError: a selector names nothing.
         """
         chosen = self._chosen(selectors)
+        workers = self.project.config.parallelism.max_workers or machine_workers()
         checkout = Checkout(
             project=self.project, state_folder=self._state_folder(), say=_no_one,
-            wishes=Wishes(dry=True, force=force, workers=self.project.config.parallelism.max_workers or machine_workers()),
+            wishes=Wishes(dry=True, force=force, workers=workers),
         )  # fmt: skip
         return checkout.plan(self.project.graph.closure(chosen), chosen)
 

@@ -44,7 +44,9 @@ def _key(file: str, root: str, environment: str | None) -> bytes:
 
     digest = xxh3_128()
     code = os.stat(model.__file__).st_mtime_ns
-    digest.update(f"{file}\0{environment}\0{build_tests.__version__}\0{sys.version}\0{code}\0".encode("utf-8", "replace"))
+    digest.update(
+        f"{file}\0{environment}\0{build_tests.__version__}\0{sys.version}\0{code}\0".encode("utf-8", "replace")
+    )
     paths = [file, os.path.join(root, "config", "cache.yml")]
     if environment is not None:
         paths.append(os.path.join(root, "config", "environments", f"{environment}.yml"))

@@ -7,12 +7,8 @@ there, and leaves a run without one as it was.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The same as core.locate's, which this module must not import in runs that have no build file.
 CANDIDATES = ("build.yml", os.path.join("config", "build.yml"))
@@ -124,11 +120,11 @@ def _is_named(config: pytest.Config, file: str) -> bool:
 
 
 @pytest.fixture
-def build_outputs(request: pytest.FixtureRequest) -> Iterator[object]:
+def build_outputs(request: pytest.FixtureRequest) -> object:
     """`build_outputs("web:bundle")`: the absolute paths of that step's declared outputs, as a list of `pathlib.Path`.
 
     Without an argument, those of the steps that the test's own `build_step` markers name.
     """
     from build_tests.session.outputs import BuildOutputs
 
-    yield BuildOutputs(request)
+    return BuildOutputs(request)

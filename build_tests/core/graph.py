@@ -199,9 +199,8 @@ def _overlaps(steps: Iterable[Step]) -> list[Diagnostic]:
     for step, output in list(seen.values()):
         if output.identity is Identity.IMAGE:
             continue
-        for parent in parents(output.path):
-            if parent in seen and seen[parent][1].identity is not Identity.IMAGE:
-                wrong.append(_overlap(step, output, *seen[parent]))
+        outer = [seen[parent] for parent in parents(output.path) if parent in seen]
+        wrong += [_overlap(step, output, *its) for its in outer if its[1].identity is not Identity.IMAGE]
     return wrong + [found for step in all_steps for found in _own_outputs(step)]
 
 

@@ -69,7 +69,9 @@ def _build(options: argparse.Namespace, extra: list[str]) -> int:
             raise BuildError("--json goes with --dry-run, and without -k, -m and pytest's own options")
         from build_tests.api import BuildOrchestrator
 
-        plan = BuildOrchestrator.load(file, target=options.target, environment=options.build_env).plan(options.selectors)
+        plan = BuildOrchestrator.load(file, target=options.target, environment=options.build_env).plan(
+            options.selectors
+        )
         print(json.dumps(plan.to_json(), indent=1))
         return 0
     import pytest

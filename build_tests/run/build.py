@@ -216,7 +216,10 @@ class Build:
         if self.setup.environ.get("CI"):
             daemons.stop(self.setup.places.daemons)
         memory, state = self.memory, self.setup.state
-        self.table.settle()
+        try:
+            self.table.settle()
+        except UnreadableError as error:
+            self.setup.warn(str(error))
         for label, record in self.records.items():
             if record.outcome is Outcome.BUILT:
                 outputs.settle(memory.entries[label].outputs, self.table)

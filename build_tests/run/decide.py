@@ -272,9 +272,8 @@ class Decider:
         if isinstance(step.command, str) or not step.command:
             return
         name = step.command[0]
-        if "/" not in name and name != "sh" and all(tool.name != name for tool in step.tools):
-            yield Tool(name=name)
-        elif os.path.isabs(name):
+        known = name == "sh" or any(tool.name == name for tool in step.tools)
+        if os.path.isabs(name) or ("/" not in name and not known):
             yield Tool(name=name)
 
     def _engine_problem(self, step: Step) -> Missing | None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 2
 """How long an engine may take to say that it is there."""
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS = 20
 """How long it may take for all questions of one call; a busy engine is slow, not dead."""
 
 CONFIG_FIELDS = (

@@ -5,6 +5,7 @@ Line one is the run, then a line a step as it settles, then how the run ended. L
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -60,7 +61,7 @@ class StepRecord:
         out: dict[str, Any] = {"label": self.label, "kind": self.kind, "outcome": self.outcome.value}
         for name in _OPTIONAL:
             value = getattr(self, name)
-            if value or value == 0 and name == "exit" and value is not None:
+            if value or (name == "exit" and value is not None):
                 out[name] = value
         return out
 
@@ -177,7 +178,5 @@ def read(folder: str, run: str) -> Run:
 def _lines(path: str) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8") as file:
         for line in file:
-            try:
+            with contextlib.suppress(ValueError):
                 yield json.loads(line)
-            except ValueError:
-                continue

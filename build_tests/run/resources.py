@@ -35,7 +35,9 @@ class Capacity:
     def take(self, label: str, demand: Resources) -> bool:
         """Take all of the demand, or nothing and say False."""
         wanted = self._clipped(demand)
-        if any(self._free[name] < amount for name, amount in wanted.items()) or not self._locks.isdisjoint(demand.locks):
+        if any(self._free[name] < amount for name, amount in wanted.items()) or not self._locks.isdisjoint(
+            demand.locks
+        ):
             return False
         for name, amount in wanted.items():
             self._free[name] -= amount

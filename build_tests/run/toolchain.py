@@ -19,9 +19,9 @@ from build_tests.core.model import Tool
 VERSION_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
-            "bash", "buf", "bun", "cargo", "cc", "clang", "cmake", "docker", "g++", "gcc", "git", "gradle", "make", "mvn",
-            "ninja", "node", "npm", "npx", "pip", "pip3", "pnpm", "poetry", "protoc", "python", "python3", "ruff",
-            "rustc", "tar", "uv", "yarn",
+            "bash", "buf", "bun", "cargo", "cc", "clang", "cmake", "docker", "g++", "gcc", "git", "gradle", "make",
+            "mvn", "ninja", "node", "npm", "npx", "pip", "pip3", "pnpm", "poetry", "protoc", "python", "python3",
+            "ruff", "rustc", "tar", "uv", "yarn",
         ),
         ("--version",),
     ),
@@ -147,9 +147,7 @@ class Toolchain:
         return Found(name=tool.name, path=path, version=version)
 
     def _version(self, tool: Tool, path: str, folder: str) -> str | None:
-        argv = tool.version_command or (
-            (path, *VERSION_ARGUMENTS[tool.name]) if tool.name in VERSION_ARGUMENTS else ()
-        )
+        argv = tool.version_command or ((path, *VERSION_ARGUMENTS[tool.name]) if tool.name in VERSION_ARGUMENTS else ())
         stat = stat_of(os.path.realpath(path))
         key = f"{path}\0{' '.join(argv)}"
         remembered = self._remembered.get(key)
@@ -234,7 +232,7 @@ def satisfies(version: str, requirement: str) -> bool:
     return found is not None and all(_meets(found, clause.strip()) for clause in requirement.split(","))
 
 
-def _meets(found: tuple[int, ...], clause: str) -> bool:
+def _meets(found: tuple[int, ...], clause: str) -> bool:  # noqa: PLR0911 - one line an operator
     match = re.match(r"(>=|<=|==|!=|>|<|)\s*(.*)", clause)
     wanted = _numbers(match[2]) if match else None
     if match is None or wanted is None:

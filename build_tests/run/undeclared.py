@@ -13,7 +13,8 @@ from build_tests.core.graph import Graph
 
 IGNORED = frozenset(
     {
-        ".build", ".git", ".hypothesis", ".idea", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv", ".vscode",
+        ".build", ".git", ".hypothesis", ".idea", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv",
+        ".vscode",
         "__pycache__", "node_modules", "venv",
     }
 )  # fmt: skip

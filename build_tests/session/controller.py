@@ -134,7 +134,9 @@ class Controller:
             known = {item.name for item in items}
             if missing := sorted(labels - known):
                 hint = did_you_mean(missing[0], known)
-                raise pytest.UsageError(f"there is no step {missing[0]!r} in {file.nodeid}" + (f"; {hint}" if hint else ""))
+                raise pytest.UsageError(
+                    f"there is no step {missing[0]!r} in {file.nodeid}" + (f"; {hint}" if hint else "")
+                )
             items = [item for item in items if item.name in labels]
         report = pytest.CollectReport(nodeid=file.nodeid, outcome="passed", longrepr=None, result=list(items))
         self.config.hook.pytest_collectreport(report=report)
@@ -190,7 +192,9 @@ class Controller:
         order = project.graph.sorted(self._labels)
         self.items = {label: made.get(label) or file.item(facts[label]) for label in order}
         self.tests = {item.nodeid: item for item in tests}
-        self._needs = {item.nodeid: [label for label in labels if label in self.items] for item, labels in wanted.items()}
+        self._needs = {
+            item.nodeid: [label for label in labels if label in self.items] for item, labels in wanted.items()
+        }
         items[:] = [*self.items.values(), *tests]
         # All of this lives until the end: no collection of garbage need look at it, pytest's last one least of all.
         gc.freeze()
@@ -543,7 +547,7 @@ class Controller:
         self._note([record for record in pending if record.label not in self._said])
         for record in pending:
             self._report(record)
-        self._report_doomed_tests(pending)
+        self._report_doomed_tests()
 
     def _report(self, record: StepRecord) -> None:
         item = self.items[record.label]
@@ -555,7 +559,7 @@ class Controller:
         if alone:
             self.config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
-    def _report_doomed_tests(self, records: list[StepRecord]) -> None:
+    def _report_doomed_tests(self) -> None:
         """Hand-written tests whose step did not go well are blocked with it."""
         assert self.build is not None  # noqa: S101
         for node, culprit in self.build.doomed_nodes():
@@ -597,9 +601,7 @@ class Controller:
             "only_steps": not self.tests,
             "markers": sorted(self._words(self.project)),
             "outputs": self.declared_outputs(),
-            "steps": [
-                [*item.facts[:4], list(item.facts.tags), list(item.facts.needs)] for item in self.items.values()
-            ],
+            "steps": [[*item.facts[:4], list(item.facts.tags), list(item.facts.needs)] for item in self.items.values()],
         }
 
     @pytest.hookimpl(optionalhook=True)

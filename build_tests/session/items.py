@@ -97,7 +97,7 @@ class StepItem(pytest.Item):
 class Turnstile(pytest.Item):
     """Does nothing. A worker starts a queued item only when it knows the next one, and this is that next one.
 
-    Its parent is the session itself: as `nextitem` it keeps session fixtures, and nothing else, for whatever really comes.
+    Its parent is the session itself: as `nextitem` it keeps session fixtures and nothing else.
     """
 
     NAME = "::turnstile"

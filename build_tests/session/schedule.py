@@ -102,8 +102,6 @@ class BuildScheduling:
         """rerunfailures: a test that crashed its worker is to run again."""
         self._controller.put_back([item])
 
-    def remove_pending_tests_from_node(self, node: Any, indices: Sequence[int]) -> None:
+    def remove_pending_tests_from_node(self, node: Any, indices: Sequence[int]) -> None:  # noqa: ARG002
         """Only work stealing asks for this."""
         raise RuntimeError("build steps are not stolen from workers")
-
-

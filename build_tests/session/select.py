@@ -41,7 +41,9 @@ class Selector:
         if self._lf:
             failed = unfinished()
             # Like pytest: where nothing failed before, everything runs.
-            chosen = chosen & failed if failed or getattr(option, "last_failed_no_failures", "all") == "none" else chosen
+            chosen = (
+                chosen & failed if failed or getattr(option, "last_failed_no_failures", "all") == "none" else chosen
+            )
         return chosen & self._by_target(chosen) if self._narrows() else chosen
 
     def _step(self, label: str) -> Step:
@@ -77,7 +79,7 @@ def _labels_by_id(config: pytest.Config, file: str) -> set[str]:
 
 
 def _names(expression: str, words: Iterable[str]) -> bool:
-    """Whether a `-k` or `-m` expression asks for these words: true with them, false without (`not web` asks for none)."""
+    """Whether a `-k` or `-m` expression asks for these words: true with them, false without them."""
     if not expression:
         return False
     from _pytest.mark.expression import Expression

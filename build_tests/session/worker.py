@@ -1,4 +1,4 @@
-"""The worker's side: makes the same items from what the controller sent, runs what it is ordered to. Decides nothing."""
+"""The worker's side: makes the items that the controller named, runs what it is ordered to. Decides nothing."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def run_protocol(item: StepItem, nextitem: pytest.Item | None) -> bool | None:
 
     reports = runtestprotocol(item, log=False, nextitem=nextitem)
     said = next((r for r in reports if r.failed), None) or next((r for r in reports if r.when == "call"), reports[0])
-    said.build_alone = True
+    said.build_alone = True  # type: ignore[attr-defined]
     item.ihook.pytest_runtest_logreport(report=said)
     return True
 
