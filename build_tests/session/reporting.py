@@ -38,7 +38,8 @@ class StepFailure:
     def __init__(self, record: StepRecord) -> None:
         self._record = record
         headline = scrub(record.first_error.strip() or record.message)
-        self.reprcrash = StepFailure.Crash(f"{record.message}: {headline}" if record.first_error else headline)
+        told = record.message in headline
+        self.reprcrash = StepFailure.Crash(headline if told else f"{scrub(record.message)}: {headline}")
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -46,7 +47,7 @@ class StepFailure:
     def _lines(self) -> Iterator[str]:
         record = self._record
         yield scrub(record.message)
-        if record.first_error:
+        if record.first_error and record.first_error != record.message:
             yield ""
             yield from scrub(record.first_error).splitlines()
         if record.tail and record.tail.strip() != record.first_error.strip():
@@ -101,8 +102,9 @@ def dress(report: pytest.TestReport, record: StepRecord) -> None:
     if record.outcome is Outcome.FAILED:
         report.outcome = "failed"
         report.longrepr = StepFailure(record)  # type: ignore[assignment]
-        if report.when not in ("setup", "call", "teardown"):
+        if report.when not in ("setup", "call", "teardown"):  # a crashed worker's
             report.when = "call"
+            report.location = (report.location[0], None, record.label)
 
 
 def status(report: Any, *, verbose: bool) -> tuple[str, str, Any] | None:
