@@ -148,8 +148,9 @@ def test_a_controller_killed_at_any_moment_harms_nothing(marked, mode, kills):
 
 def test_a_killed_worker_fails_its_step_and_the_rest_goes_on(marked):
     ws = marked.ws
-    # The guardian is this shell's parent, and the worker the guardian's.
-    kill = 'set -- $(cat /proc/$PPID/stat); echo half >out; kill -9 "$4"; exec sleep 600'
+    # This shell's parent is a guardian of two processes, and theirs is the worker.
+    above = 'set -- $(cat /proc/$PPID/stat); set -- $(cat /proc/$4/stat)'
+    kill = f'{above}; echo half >out; kill -9 "$4"; exec sleep 600'
     ws.components(
         a={"steps": {
             "die": marked.step(command=kill, outputs=["out"]),

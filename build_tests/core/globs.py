@@ -121,6 +121,12 @@ class PathSet:
         self._files = frozenset(files)
         self._folders = frozenset(folder.rstrip("/") for folder in folders)
 
+    @staticmethod
+    def of(paths: Iterable[str]) -> PathSet:
+        """From one list, in which folders have a trailing slash."""
+        paths = list(paths)
+        return PathSet([p for p in paths if not p.endswith("/")], [p for p in paths if p.endswith("/")])
+
     def contains(self, path: str) -> bool:
         """Whether a path (a folder's may end with /) is in the set or below a folder of it."""
         if path in self._files:

@@ -87,7 +87,7 @@ class Decider:
 
     def __post_init__(self) -> None:
         self.excluded = [f"{o.path}/" if o.directory else o.path for o in self._file_outputs()]
-        self._owned = PathSet(self.excluded)
+        self._owned = PathSet.of(self.excluded)
         self._platform = platform_tag()
 
     excluded: list[str] = field(init=False)

@@ -20,6 +20,7 @@ import pytest
 
 from build_tests.checkout import Checkout, Wishes, declared_outputs
 from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
+from build_tests.core.globs import PathSet
 from build_tests.core.graph import did_you_mean
 from build_tests.core.model import Outcome
 from build_tests.project import Project, load_project
@@ -33,7 +34,7 @@ from build_tests.session.live import Live
 from build_tests.session.outputs import marked_labels
 from build_tests.session.schedule import BuildScheduling
 from build_tests.session.select import Selector
-from build_tests.session.worker import path_set, run_protocol
+from build_tests.session.worker import run_protocol
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -345,7 +346,7 @@ class Controller:
     def _serial(self, session: pytest.Session) -> None:
         assert self.build is not None and self.project is not None  # noqa: S101, PT018
         self._turnstile = Turnstile.make(session)
-        runner = Runner(self.project.config.root, path_set(self.build.decider.excluded))
+        runner = Runner(self.project.config.root, PathSet.of(self.build.decider.excluded))
         with contextlib.closing(runner.guardian):
             while len(self.build.frontier):
                 if (taken := self.take_step("")) is not None:

@@ -30,7 +30,7 @@ class Worker:
         self._facts = tuple(StepFacts(f[0], f[1], f[2], f[3], tuple(f[4]), tuple(f[5])) for f in sent["steps"])
         self._file = str(sent["file"])
         self._only_steps = bool(sent["only_steps"])
-        self._runner = Runner(sent["root"], path_set(sent["excluded"]))
+        self._runner = Runner(sent["root"], PathSet.of(sent["excluded"]))
         self._orders: dict[str, Order] = {}
         self._settled: tuple[str, ...] = ()
         self._items: list[pytest.Item] = []
@@ -138,10 +138,3 @@ def run_protocol(item: StepItem, nextitem: pytest.Item | None) -> bool | None:
     said.build_alone = True  # type: ignore[attr-defined]
     item.ihook.pytest_runtest_logreport(report=said)
     return True
-
-
-def path_set(excluded: list[str]) -> PathSet:
-    """From the list that travels: folders have a trailing slash."""
-    return PathSet(
-        [path for path in excluded if not path.endswith("/")], [path[:-1] for path in excluded if path.endswith("/")]
-    )

@@ -374,3 +374,26 @@ def test_environment_overlays_merge_over_everything(build_workspace):
     wrong = ws.pytest("build.yml", "--build-env", "pord")
     assert wrong.returncode == 4
     assert "prod" in wrong.stdout
+
+
+def test_inputs_are_the_same_in_a_fresh_clone_and_after_a_build(build_workspace):
+    ws = build_workspace
+    ws.components(
+        a={
+            "steps": {
+                "one": {"command": "mkdir -p out/deep; cp src.txt out/deep/x", "inputs": ["**"], "outputs": ["out/"]},
+                "two": {"command": "cp src.txt two.txt", "inputs": ["**/*.txt"], "outputs": ["two.txt"]},
+                "all": {"command": "true", "inputs": ["//**", "!//build.yml"], "depends_on": ["a:one"]},
+            }
+        }
+    )
+    ws.write("a/src.txt", "1")
+    first = ws.build()
+    assert set(first.outcomes().values()) == {"built"}, first.output
+    again = ws.build()
+    assert set(again.outcomes().values()) == {"fresh"}, again.output
+    keys = {label: step.key for label, step in first.steps.items()}
+    for made in ("out/deep/x", "two.txt"):
+        (ws.root / "a" / made).unlink()
+    clean = ws.build()
+    assert {label: step.key for label, step in clean.steps.items()} == keys
