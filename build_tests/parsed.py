@@ -19,7 +19,7 @@ from build_tests.core.graph import Graph
 from build_tests.core.locate import root_of
 from build_tests.core.model import Config
 from build_tests.registry import Registry
-from build_tests.run.places import FOLDER
+from build_tests.run.places import FOLDER, prepare
 
 
 def remembered(file: str, environment: str | None, registry: Registry) -> tuple[Config, Graph]:
@@ -72,7 +72,7 @@ def _load(path: str, key: bytes) -> tuple[Config, Graph] | None:
     body = data[32:]
     if data[:16] != key or data[16:32] != xxh3_128_digest(body):
         return None
-    with _no_collector():
+    with no_collector():
         config, graph = pickle.loads(body)  # noqa: S301 - checked, and whoever writes here can write build.yml too
     return config, graph
 
@@ -83,7 +83,7 @@ def _keep(path: str, key: bytes, found: tuple[Config, Graph]) -> None:
     from build_tests.run.state import write_atomically
 
     if not os.path.isdir(os.path.dirname(path)):
-        return
+        prepare(os.path.dirname(os.path.dirname(path)))
     body = pickle.dumps(found, protocol=5)
     # A checkout that can't be written is parsed each time.
     with contextlib.suppress(OSError):
@@ -91,7 +91,7 @@ def _keep(path: str, key: bytes, found: tuple[Config, Graph]) -> None:
 
 
 @contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Tens of thousands of new values that all stay: looking for garbage among them is in vain."""
     was = gc.isenabled()
     gc.disable()

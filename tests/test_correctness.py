@@ -322,9 +322,8 @@ def fixed_world():
     return World(steps={step.label: step for step in (first, second, third)}, sources=sources)
 
 
-@pytest.mark.parametrize("kind", dict.fromkeys(EDITS))
-def test_each_kind_of_edit(kind):
-    play(fixed_world(), [(kind, 0, "one\ntwo\nthree\n")], "-n0")
+def test_each_kind_of_edit():
+    play(fixed_world(), [(kind, i, f"one\ntwo\n{i}\n") for i, kind in enumerate(dict.fromkeys(EDITS))], "-n0")
 
 
 CHEAT = """
@@ -340,7 +339,7 @@ Decider.decide = decide
 """
 
 
-@pytest.mark.parametrize("kind", ["write", "same-size", "add", "remove", "chmod", "output-edit", "output-remove", "command"])
+@pytest.mark.parametrize("kind", ["same-size", "add", "output-edit"])
 def test_a_rebuilder_that_believes_everything_is_found_out(tmp_path, kind):
     ws, world = BuildWorkspace(tmp_path / "ws"), fixed_world()
     (ws.bin / "always_fresh.py").write_text(CHEAT)

@@ -16,6 +16,9 @@ from build_tests.run.journal import Journal, replay
 
 VERSION = 1
 NAME = "hashes.json"
+MADE = "made.json"
+"""Beside the journal: what lies in outputs because we made it. pytest's cache may be cleared by anyone; without this,
+the next build could not tell its own files from somebody's, and would have to refuse to remove them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +66,7 @@ class StateStore:
     def __init__(self, folder: str, journal: str, warn: Callable[[str], None]) -> None:
         self._path = os.path.join(folder, NAME)
         self._journal_path = journal
+        self._made_path = os.path.join(os.path.dirname(journal), MADE)
         self._journal: Journal | None = None
         self._warn = warn
         self._ours = True
@@ -104,14 +108,21 @@ class StateStore:
         except OSError as error:
             self._warn(f"{self._path} can't be written ({error.strerror}): the next build does this work again")
             return
-        if os.path.exists(self._journal_path):
-            os.unlink(self._journal_path)
+        self._drop_journal()
         self.changed = False
 
     def forget(self) -> None:
         """`--cache-clear`: nothing was ever built here; what lies in outputs may still be removed as ours."""
-        if os.path.exists(self._journal_path):
+        self._drop_journal()
+
+    def _drop_journal(self) -> None:
+        try:
             os.unlink(self._journal_path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # Its lines are in the state already: read twice, they say the same.
+            self._warn(f"{self._journal_path} can't be removed ({error.strerror})")
 
     def _append(self, line: Any) -> None:
         try:
@@ -137,7 +148,7 @@ class StateStore:
             with open(self._path, "rb") as file:
                 data = file.read()
         except FileNotFoundError:
-            return Memory()
+            return self._only_made()
         except OSError as error:
             return self._unusable(f"can't be read ({error.strerror})")
         header, _, body = data.partition(b"\n")
@@ -150,13 +161,23 @@ class StateStore:
                 fields = json.loads(body)
                 fields["entries"] = {label: Entry(**entry) for label, entry in fields["entries"].items()}
                 return Memory(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             pass
         return self._unusable("is damaged or of another release")
 
     def _unusable(self, why: str) -> Memory:
         self._warn(f"{self._path} {why}: everything counts as not built")
-        return Memory()
+        return self._only_made()
+
+    def _only_made(self) -> Memory:
+        """The hashes are lost: entries that say only what may be removed as ours."""
+        try:
+            with open(self._made_path, "rb") as file:
+                checksum, _, body = file.read().partition(b"\n")
+            made = json.loads(body) if checksum == _checksum(body).encode() else {}
+        except (OSError, ValueError):
+            made = {}
+        return Memory(entries={label: Entry(outputs=outputs) for label, outputs in made.items()})
 
     def _write(self) -> None:
         from dataclasses import fields
@@ -173,6 +194,9 @@ class StateStore:
             separators=(",", ":"),
         ).encode()
         header = json.dumps([VERSION, _checksum(body)]).encode()
+        made = json.dumps({label: entry.outputs for label, entry in memory.entries.items()}, separators=(",", ":")).encode()
+        # First: a manifest too new only lets us remove what we made, one too old would forget some of it.
+        write_atomically(self._made_path, _checksum(made).encode() + b"\n" + made)
         write_atomically(self._path, header + b"\n" + body)
 
 

@@ -23,6 +23,7 @@ from build_tests.core.errors import BuildError, ConfigError, LockHeldError, Sele
 from build_tests.core.globs import PathSet
 from build_tests.core.graph import did_you_mean
 from build_tests.core.model import Outcome
+from build_tests.parsed import no_collector
 from build_tests.project import Project, load_project
 from build_tests.run.build import Build
 from build_tests.run.record import StepRecord
@@ -258,11 +259,10 @@ class Controller:
 
     def _open_checkout(self) -> Checkout:
         if self.checkout is None:
-            cache = getattr(self.config, "cache", None)
             option = self.config.option
             self.checkout = Checkout(
                 project=self._load(),
-                state_folder=str(cache.mkdir("build")) if cache is not None else None,
+                state_folder=self._state_folder(),
                 wishes=Wishes(
                     accept=option.build_accept, force=option.build_force, shuffle=option.build_shuffle,
                     no_wait=option.build_no_wait, workers=self._worker_count(), dry=option.build_dry_run,
@@ -271,6 +271,15 @@ class Controller:
                 say=self._say,
             )  # fmt: skip
         return self.checkout
+
+    def _state_folder(self) -> str | None:
+        """pytest's cache folder for us; None where there is none, or it can't be made."""
+        cache = getattr(self.config, "cache", None)
+        try:
+            return str(cache.mkdir("build")) if cache is not None else None
+        except OSError as error:
+            self._say(f"pytest's cache folder can't be used ({error.strerror}): hashes go to .build")
+            return None
 
     def _worker_count(self) -> int:
         """What -n gives, capped by the build file; 1 in one process."""
@@ -306,7 +315,8 @@ class Controller:
         self._begun = True
         self._live = Live(self.config, self.config.option.build_output)
         try:
-            self.advance()
+            with no_collector():
+                self.advance()
             if not len(build.frontier):
                 return
             if self._worker_count() > 1 or (self._tx and self._dist != "no" and self._load().target.parallel):
