@@ -42,7 +42,7 @@ build-plan: $(READY) ## what `make build` would do, and why
 	@pytest-build build --dry-run $(OPTIONS) -- $(ARGS)
 
 test: $(READY) ## the tests of this project
-	@python -m pytest tests -n $(call quote,$(or $(JOBS),2)) --dist loadfile $(call option,-k,$(K)) $(call option,-m,$(M)) $(ARGS)
+	@python -m pytest tests -n $(call quote,$(or $(JOBS),2)) --dist loadfile --timeout 600 $(call option,-k,$(K)) $(call option,-m,$(M)) $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@ruff check build_tests builders tests benchmarks examples conftest.py

@@ -130,7 +130,11 @@ class World:
         folder = root / step.component
         (folder / "out").mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            ["sh", "-e", "-c", step.command()], cwd=folder, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["sh", "-e", "-c", step.command()],
+            cwd=folder,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         return None if done.returncode else snapshot(root / step.output)
 
@@ -297,9 +301,7 @@ def settled(examples):
     )  # fmt: skip
 
 
-edits = st.lists(
-    st.tuples(st.sampled_from(EDITS), st.integers(0, 30), st.sampled_from(TEXTS)), min_size=2, max_size=4
-)
+edits = st.lists(st.tuples(st.sampled_from(EDITS), st.integers(0, 30), st.sampled_from(TEXTS)), min_size=2, max_size=4)
 
 
 @settled(EXAMPLES or 12)
@@ -316,8 +318,28 @@ def test_an_incremental_build_in_parallel_is_a_clean_build(world, edits):
 
 def fixed_world():
     first = Made("c0", "s0", globbed=True, literals=(), by_path=(), by_label=(), folder=True, filter="cat", modes=True)
-    second = Made("c1", "s1", globbed=False, literals=("a.txt",), by_path=(first,), by_label=(), folder=False, filter="sort", modes=False)
-    third = Made("c0", "s2", globbed=False, literals=(), by_path=(), by_label=(second,), folder=False, filter="wc -l", modes=False)
+    second = Made(
+        "c1",
+        "s1",
+        globbed=False,
+        literals=("a.txt",),
+        by_path=(first,),
+        by_label=(),
+        folder=False,
+        filter="sort",
+        modes=False,
+    )
+    third = Made(
+        "c0",
+        "s2",
+        globbed=False,
+        literals=(),
+        by_path=(),
+        by_label=(second,),
+        folder=False,
+        filter="wc -l",
+        modes=False,
+    )
     sources = {f"{c}/src/{name}": f"{name} of {c}\n" for c in ("c0", "c1") for name in FILES}
     return World(steps={step.label: step for step in (first, second, third)}, sources=sources)
 

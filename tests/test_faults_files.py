@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from build_tests.core.globs import escape
+
 ODD = (
     b"caf\xe9.txt", b"new\nline.txt", b"-dash.txt", b"a::b.txt", b"br[ack.txt", b"quo'te\".txt", b" spa ce .txt", b"back\\slash.txt",
     b"$(dollar).txt", b"star*.txt", b"tab\t.txt", b"\x01control.txt", "ünï→.txt".encode(), b"]]>.txt", b"#hash.txt", b"!bang.txt",
@@ -22,7 +24,11 @@ def test_odd_names_as_inputs_and_outputs(build_workspace, mode):
     ws = build_workspace
     ws.components(
         a={"steps": {"copy": {"command": "mkdir out; cp -- src/* out/", "inputs": ["src/*"], "outputs": ["out/"]}}},
-        b={"steps": {"count": {"command": "ls -A ../a/out | wc -c >count", "inputs": ["//a/out/"], "outputs": ["count"]}}},
+        b={
+            "steps": {
+                "count": {"command": "ls -A ../a/out | wc -c >count", "inputs": ["//a/out/"], "outputs": ["count"]}
+            }
+        },
     )
     source = os.fsencode(ws.root / "a/src")
     os.makedirs(source)
@@ -54,14 +60,33 @@ def test_odd_names_as_inputs_and_outputs(build_workspace, mode):
     assert ws.build(mode).outcomes() == {"a:copy": "built", "b:count": "fresh"}
 
 
-@pytest.mark.parametrize("name", ["a::b", "quo'te\"", " spa ce ", "-dash", "ünï→", "]]>", "#hash", "$(x)", "new\nline", "tab\t", "br[ack", "wh?t", "st*r", "back\\slash"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a::b",
+        "quo'te\"",
+        " spa ce ",
+        "-dash",
+        "ünï→",
+        "]]>",
+        "#hash",
+        "$(x)",
+        "new\nline",
+        "tab\t",
+        "br[ack",
+        "wh?t",
+        "st*r",
+        "back\\slash",
+    ],
+)
 def test_odd_names_written_in_the_build_file_work_or_are_refused_clearly(build_workspace, name):
     ws = build_workspace
     ws.components(a={"steps": {"copy": {
-        "command": ["sh", "-c", 'cp -- "$1" "$2"', "sh", f"./{name}", f"./out {name}"], "inputs": [name], "outputs": [f"out {name}"]
+        "command": ["sh", "-c", 'cp -- "$1" "$2"', "sh", f"./{name}", f"./out {name}"], "inputs": [escape(name)], "outputs": [f"out {name}"]
     }}})  # fmt: skip
     ws.write(f"a/{name}", "one\n")
     result = ws.build("-n0", "--junitxml=report.xml")
+    assert "matches nothing" not in result.output
     assert result.status in (0, 4), result.output
     assert "Traceback" not in result.output
     if result.status == 4:
@@ -74,6 +99,15 @@ def test_odd_names_written_in_the_build_file_work_or_are_refused_clearly(build_w
     assert ws.read(f"a/out {name}") == "two\n"
     assert ws.build("-n0").outcomes() == {"a:copy": "fresh"}
     ET.parse(ws.root / "report.xml")
+
+
+def test_a_name_that_means_something_else_as_a_pattern_is_told(build_workspace):
+    ws = build_workspace
+    ws.components(
+        a={"steps": {"copy": {"command": "cp 'back\\slash' out", "inputs": ["back\\slash"], "outputs": ["out"]}}}
+    )
+    ws.write("a/back\\slash", "one\n")
+    assert "matches nothing" in ws.build("-n0").steps["a:copy"].warnings[0]
 
 
 @MODES
@@ -151,7 +185,17 @@ def test_cleaning_never_follows_a_link(build_workspace):
     outside = ws.root.parent / "outside"
     outside.mkdir()
     (outside / "precious").write_text("theirs\n")
-    ws.components(a={"steps": {"make": {"command": "mkdir out; ln -s ../../../outside out/link; cp in.txt out/", "inputs": ["in.txt"], "outputs": ["out/"]}}})
+    ws.components(
+        a={
+            "steps": {
+                "make": {
+                    "command": "mkdir out; ln -s ../../../outside out/link; cp in.txt out/",
+                    "inputs": ["in.txt"],
+                    "outputs": ["out/"],
+                }
+            }
+        }
+    )
     ws.write("a/in.txt", "one\n")
     ws.build("-n0")
     ws.write("a/in.txt", "two\n")
@@ -167,7 +211,12 @@ def test_cleaning_never_follows_a_link(build_workspace):
 def test_an_input_that_can_not_be_read_is_named(build_workspace):
     ws = build_workspace
     ws.components(
-        a={"steps": {"make": {"command": "true", "inputs": ["pipe"]}, "after": {"command": "true", "depends_on": ["a:make"]}}},
+        a={
+            "steps": {
+                "make": {"command": "true", "inputs": ["pipe"]},
+                "after": {"command": "true", "depends_on": ["a:make"]},
+            }
+        },
         b={"steps": {"fine": {"command": "true"}}},
     )
     os.mkfifo(ws.root / "a/pipe")
@@ -179,7 +228,13 @@ def test_an_input_that_can_not_be_read_is_named(build_workspace):
 
 def test_a_folder_becomes_a_file_and_a_file_a_folder(build_workspace):
     ws = build_workspace
-    ws.components(a={"steps": {"make": {"command": "find src -type f | sort | xargs cat >out", "inputs": ["src/"], "outputs": ["out"]}}})
+    ws.components(
+        a={
+            "steps": {
+                "make": {"command": "find src -type f | sort | xargs cat >out", "inputs": ["src/"], "outputs": ["out"]}
+            }
+        }
+    )
     ws.write("a/src/x/one", "1\n")
     ws.write("a/src/y", "2\n")
     assert ws.build("-n0")["a:make"].value == "built"

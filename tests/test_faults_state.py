@@ -281,7 +281,10 @@ def test_a_run_cut_off_after_any_call_leaves_nothing_wrong(built, monkeypatch):
         text = f"# note {n}\nline {n}\n"
         built.ws.write("a/in.txt", text)
         with monkeypatch.context() as patched:
-            patched.setattr("test_faults_state.Failing" if __name__ == "test_faults_state" else f"{__name__}.Failing", lambda *_: fault)
+            patched.setattr(
+                "test_faults_state.Failing" if __name__ == "test_faults_state" else f"{__name__}.Failing",
+                lambda *_: fault,
+            )
             failing(patched, n, 0)
             finished = False
             with contextlib.suppress(PowerCutError):
@@ -370,7 +373,13 @@ def test_a_full_disk(build_workspace, where):
     )  # fmt: skip
     if where == "out":
         # The output's folder is the full disk's own, so the step makes its file below it.
-        ws.write("build.yml", ws.read("build.yml").replace("big/one", "big/d/one").replace("mkdir -p big", "mkdir -p big/d").replace('"big/"', '"big/d/"'))
+        ws.write(
+            "build.yml",
+            ws.read("build.yml")
+            .replace("big/one", "big/d/one")
+            .replace("mkdir -p big", "mkdir -p big/d")
+            .replace('"big/"', '"big/d/"'),
+        )
     ws.write("a/in.txt", "one\n")
     folder = ws.root / FULL[where]
     folder.mkdir(parents=True)

@@ -31,7 +31,7 @@ def noisy(tmp_path_factory):
     steps = {f"{name}-bad": {"command": f"{noise}; exit 1"} for name, noise in NOISE.items()}
     steps |= {f"{name}-good": {"command": noise} for name, noise in NOISE.items()}
     ws.components(a={"steps": steps})
-    return ws, ws.build("-n2", "-v", "--junitxml=report.xml", "--build-output=all")
+    return ws, ws.build("-n2", "-v", "--junitxml=report.xml")
 
 
 def test_noise_never_ends_green_and_silent(noisy):
@@ -70,12 +70,23 @@ def test_junit_of_noise_is_valid_and_names_every_failure(noisy, report):
     ws, _ = noisy
     document = etree.parse(str(ws.root / report))
     cases = {case.get("name"): case for case in document.iter("testcase")}
-    assert len(cases) == 2 * len(NOISE)
+    assert len(cases) == len(list(document.iter("testcase"))) == 2 * len(NOISE)
     for name in NOISE:
         assert cases[f"a:{name}-bad"].find("failure") is not None
         assert cases[f"a:{name}-good"].find("failure") is None
     if schema := os.environ.get("JUNIT_XSD"):
         etree.XMLSchema(etree.parse(schema)).assertValid(document)
+
+
+@MODES
+def test_noise_may_be_shown_live(build_workspace, mode):
+    ws = build_workspace
+    shown = {name: noise for name, noise in NOISE.items() if name != "line"}
+    ws.components(a={"steps": {name: {"command": noise} for name, noise in shown.items()}})
+    result = ws.build(mode, "--build-output=all")
+    assert result.status == 0, result.output
+    assert result.output.count("before") >= len(shown)
+    assert not set(result.output) & {"\0", "\1", "\x08", "\x7f"}
 
 
 def test_the_one_to_write_first(build_workspace):
@@ -160,7 +171,9 @@ def test_a_step_reads_end_of_file(odd):
 
 def test_a_folder_that_is_gone_is_named(build_workspace):
     ws = build_workspace
-    ws.components(a={"path": "gone", "steps": {"make": {"command": "true"}}}, b={"steps": {"make": {"command": "true"}}})
+    ws.components(
+        a={"path": "gone", "steps": {"make": {"command": "true"}}}, b={"steps": {"make": {"command": "true"}}}
+    )
     (ws.root / "gone").rmdir()
     done = ws.pytest("build.yml", "-n0")
     assert done.returncode in (1, 4), done.stdout
@@ -211,7 +224,13 @@ def test_every_way_an_input_can_move_is_seen(build_workspace, edit):
 
 def test_a_step_that_always_edits_its_input_is_never_taken_for_built(build_workspace):
     ws = build_workspace
-    ws.components(a={"steps": {"make": {"command": "echo more >>in.txt; cp in.txt out", "inputs": ["in.txt"], "outputs": ["out"]}}})
+    ws.components(
+        a={
+            "steps": {
+                "make": {"command": "echo more >>in.txt; cp in.txt out", "inputs": ["in.txt"], "outputs": ["out"]}
+            }
+        }
+    )
     ws.write("a/in.txt", "one\n")
     for _ in range(3):
         result = ws.build("-n0")
@@ -220,7 +239,9 @@ def test_a_step_that_always_edits_its_input_is_never_taken_for_built(build_works
 
 
 def strict(ws):
-    text = ws.read("build.yml").replace('"components"', '"targets": {"strict": {"validation": "strict"}}, "components"', 1)
+    text = ws.read("build.yml").replace(
+        '"components"', '"targets": {"strict": {"validation": "strict"}}, "components"', 1
+    )
     ws.write("build.yml", text)
 
 
@@ -283,7 +304,7 @@ def test_a_failing_diamond_names_its_culprit_once(build_workspace, mode):
         "other": {"command": "exit 2"},
         "both": {"command": "true", "depends_on": ["a:bottom", "a:other"]},
     }})  # fmt: skip
-    result = ws.build(mode, "-rs")
+    result = ws.build(mode)
     assert result.status == 1
     blocked = {label for label, outcome in result.outcomes().items() if outcome == "blocked"}
     assert blocked == {"a:left", "a:right", "a:bottom", "a:both"}

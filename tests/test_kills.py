@@ -47,7 +47,9 @@ class Marked:
             if entry.name.isdigit():
                 try:
                     if self.mark.encode() in (entry / "environ").read_bytes() and alive(entry):
-                        found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                        found[int(entry.name)] = (
+                            (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                        )
                 except OSError:
                     continue
         return found
@@ -149,7 +151,7 @@ def test_a_controller_killed_at_any_moment_harms_nothing(marked, mode, kills):
 def test_a_killed_worker_fails_its_step_and_the_rest_goes_on(marked):
     ws = marked.ws
     # This shell's parent is a guardian of two processes, and theirs is the worker.
-    above = 'set -- $(cat /proc/$PPID/stat); set -- $(cat /proc/$4/stat)'
+    above = "set -- $(cat /proc/$PPID/stat); set -- $(cat /proc/$4/stat)"
     kill = f'{above}; echo half >out; kill -9 "$4"; exec sleep 600'
     ws.components(
         a={"steps": {

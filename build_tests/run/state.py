@@ -194,7 +194,8 @@ class StateStore:
             separators=(",", ":"),
         ).encode()
         header = json.dumps([VERSION, _checksum(body)]).encode()
-        made = json.dumps({label: entry.outputs for label, entry in memory.entries.items()}, separators=(",", ":")).encode()
+        outputs = {label: entry.outputs for label, entry in memory.entries.items()}
+        made = json.dumps(outputs, separators=(",", ":")).encode()
         # First: a manifest too new only lets us remove what we made, one too old would forget some of it.
         write_atomically(self._made_path, _checksum(made).encode() + b"\n" + made)
         write_atomically(self._path, header + b"\n" + body)

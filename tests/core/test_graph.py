@@ -11,9 +11,7 @@ from build_tests.core.model import Component, Identity, Output, Step
 
 def step(label, *, inputs=(), outputs=(), **fields):
     component, name = label.split(":")
-    made = tuple(
-        o if isinstance(o, Output) else Output(path=o.rstrip("/"), directory=o.endswith("/")) for o in outputs
-    )
+    made = tuple(o if isinstance(o, Output) else Output(path=o.rstrip("/"), directory=o.endswith("/")) for o in outputs)
     return Step(component=component, name=name, kind="command", path=component, inputs=inputs, outputs=made, **fields)
 
 
@@ -66,13 +64,17 @@ def test_a_label_and_a_component_can_be_depended_on_and_mean_all_outputs():
 
 
 def test_an_edge_written_down_covers_those_found_by_path():
-    graph = build_graph([step("lib:make", outputs=("lib/o",)), step("app:use", inputs=("lib/o",), depends_on=("lib:make",))])
+    graph = build_graph(
+        [step("lib:make", outputs=("lib/o",)), step("app:use", inputs=("lib/o",), depends_on=("lib:make",))]
+    )
     assert [edge.outputs for edge in graph.edges["app:use"]] == [None]
 
 
 def test_base_images_are_edges_on_who_makes_them():
     image = Output(path="shop/base:dev", identity=Identity.IMAGE)
-    graph = build_graph([step("app:image", base_images=("shop/base:dev", "debian:13")), step("base:image", outputs=(image,))])
+    graph = build_graph(
+        [step("app:image", base_images=("shop/base:dev", "debian:13")), step("base:image", outputs=(image,))]
+    )
     [edge] = graph.edges["app:image"]
     assert (edge.label, edge.outputs) == ("base:image", ("shop/base:dev",))
 
@@ -108,7 +110,13 @@ def test_everything_wrong_is_said_at_once():
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [(("a/o",), ("a/o",)), (("a/o/",), ("a/o/",)), (("a/o/",), ("a/o",)), (("a/o/",), ("a/o/x/y",)), (("a/o",), ("a/o/x",))],
+    [
+        (("a/o",), ("a/o",)),
+        (("a/o/",), ("a/o/",)),
+        (("a/o/",), ("a/o",)),
+        (("a/o/",), ("a/o/x/y",)),
+        (("a/o",), ("a/o/x",)),
+    ],
 )
 def test_overlapping_outputs_are_refused(one, two):
     assert "outputs overlap" in refused(step("a:one", outputs=one), step("a:two", outputs=two))
@@ -161,7 +169,10 @@ def test_any_acyclic_graph_is_ordered_dependencies_first(data):
     size = data.draw(st.integers(1, 15))
     place = data.draw(st.permutations(range(size)))
     steps = [
-        step(f"c:n{i}", depends_on=tuple(f"c:n{j}" for j in range(size) if place[j] < place[i] and data.draw(st.booleans())))
+        step(
+            f"c:n{i}",
+            depends_on=tuple(f"c:n{j}" for j in range(size) if place[j] < place[i] and data.draw(st.booleans())),
+        )
         for i in range(size)
     ]
     graph = build_graph(steps)

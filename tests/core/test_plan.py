@@ -54,7 +54,11 @@ def test_wall_time_lies_between_its_bounds(data):
     graph = graph_of(needs)
     seconds = {label: float(data.draw(st.integers(1, 9))) for label in graph.steps}
     workers = data.draw(st.integers(1, 4))
-    wall, longest, total = wall_time(graph, seconds, workers), max(remaining(graph, seconds, seconds).values()), sum(seconds.values())
+    wall, longest, total = (
+        wall_time(graph, seconds, workers),
+        max(remaining(graph, seconds, seconds).values()),
+        sum(seconds.values()),
+    )
     assert max(longest, total / workers) <= wall <= total
     # Graham's bound for list scheduling.
     assert wall <= total / workers + longest * (1 - 1 / workers) + 1e-9
@@ -68,7 +72,13 @@ def test_sizes_that_would_break_recursion():
 
 PLAN = Plan(
     steps=(
-        PlannedStep(label="lib:make", expected=Expected.BUILD, reasons=(Reason(kind="input-changed", subject="lib/in.txt"),), key="k", seconds=2.0),
+        PlannedStep(
+            label="lib:make",
+            expected=Expected.BUILD,
+            reasons=(Reason(kind="input-changed", subject="lib/in.txt"),),
+            key="k",
+            seconds=2.0,
+        ),
         PlannedStep(label="app:use", expected=Expected.BEHIND, reasons=(Reason(kind="behind", subject="lib:make"),)),
         PlannedStep(label="app:alone", expected=Expected.FRESH, key="f"),
         PlannedStep(label="app:ship", expected=Expected.UNAVAILABLE, note="helm (get it from your package manager)"),
@@ -81,7 +91,10 @@ def test_the_plan_as_data():
     data = PLAN.to_json()
     assert (data["version"], data["workers"], data["seconds"]) == (1, 2, None)
     assert [(s["label"], s["expected"]) for s in data["steps"]] == [
-        ("lib:make", "build"), ("app:use", "depends"), ("app:alone", "up to date"), ("app:ship", "unavailable"),
+        ("lib:make", "build"),
+        ("app:use", "depends"),
+        ("app:alone", "up to date"),
+        ("app:ship", "unavailable"),
     ]
     assert data["steps"][0]["reasons"] == [{"kind": "input-changed", "subject": "lib/in.txt", "detail": ""}]
 

@@ -23,7 +23,13 @@ def store(tmp_path):
     return make
 
 
-GOOD = Entry(key="k1", fingerprint=[1, "linux", [["command", "true"]]], outputs=[["a/o", "f", "d1"]], digests={"a/o": "d1"}, seconds=2.5)
+GOOD = Entry(
+    key="k1",
+    fingerprint=[1, "linux", [["command", "true"]]],
+    outputs=[["a/o", "f", "d1"]],
+    digests={"a/o": "d1"},
+    seconds=2.5,
+)
 
 
 def test_nothing_there_is_an_empty_memory_without_a_warning(store):
