@@ -512,6 +512,9 @@ class Controller:
                 nodeid=report.nodeid, location=report.location, keywords=report.keywords, outcome="passed",
                 longrepr=None, when=when,
             )  # fmt: skip
+            if (node := getattr(report, "node", None)) is not None:
+                # pytest's JUnit file has a case for each node id *and* worker.
+                phase.node = node  # type: ignore[attr-defined]
             self.config.hook.pytest_runtest_logreport(report=phase)
 
     def _dress(self, label: str, report: pytest.TestReport) -> None:
