@@ -178,6 +178,8 @@ class Tree:
         # what comes after it can take away.
         found: list[str] = []
         empty: list[str] = []
+        if (plain := self._plain(patterns, exclude)) is not None:
+            return plain
         negatives = [(i, _compile(p)) for i, p in enumerate(patterns) if p.startswith("!")]
         for i, pattern in enumerate(patterns):
             if pattern.startswith("!"):
@@ -189,6 +191,24 @@ class Tree:
                 empty.append(pattern)
         paths = sorted(set(found)) if len(patterns) - len(negatives) > 1 else sorted(found)
         return Selection(paths, empty)
+
+    def _plain(self, patterns: Sequence[str], exclude: Exclude | None) -> Selection | None:
+        """The selection where every pattern is the path of a file: by far the most frequent kind of inputs."""
+        found: list[str] = []
+        empty: list[str] = []
+        for pattern in patterns:
+            if _UNUSUAL.search(pattern):
+                return None
+            if exclude is not None and exclude(pattern):
+                continue
+            stat = self._files.stat(pattern)
+            if stat is None:
+                empty.append(pattern)
+            elif st.S_ISDIR(stat.mode):
+                return None
+            else:
+                found.append(pattern)
+        return Selection(sorted(set(found)), empty)
 
     def listing(self, folder: str, *, follow: bool = False) -> Listing | None:
         """The names in a folder; None = absent or no folder (a link to one counts only with `follow`).

@@ -153,3 +153,21 @@ def test_a_file_written_whole_or_not_at_all(tmp_path):
         write_atomically(str(tmp_path / "folder"), b"three")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "new"]
     assert [path.name for path in target.parent.iterdir()] == ["file"]
+
+
+def test_what_may_be_removed_as_ours_outlives_the_cache_folder(store):
+    first = store()
+    first.started("a:x")
+    first.ended("a:x", GOOD)
+    first.save()
+    store.file.unlink()
+    left = store().memory.entries["a:x"]
+    assert left == Entry(outputs=GOOD.outputs)
+    assert store.warnings == []
+    store.file.write_bytes(b"damaged")
+    assert store().memory.entries["a:x"].outputs == GOOD.outputs
+    made = store.journal.with_name("made.json")
+    whole = made.read_bytes()
+    for damaged in (b"", whole[:-1], whole.replace(b"a/o", b"a/p"), b"[" * 100_000, b"\xff\n{}"):
+        made.write_bytes(damaged)
+        assert store().memory.entries == {}
