@@ -58,11 +58,12 @@ class Here:
             project=project, wishes=Wishes(), say=self.warnings.append, environ=self.ws.environ,
             state_folder=str(self.ws.root / ".pytest_cache/d/build"),
         )  # fmt: skip
-        build = checkout.begin(project.graph.order, {})
-        excluded = build.decider.excluded
-        paths = PathSet([p for p in excluded if not p.endswith("/")], [p[:-1] for p in excluded if p.endswith("/")])
-        runner = Runner(project.config.root, paths)
         try:
+            # A process that dies lets go of its lock wherever it was; this one must do it itself.
+            build = checkout.begin(project.graph.order, {})
+            excluded = build.decider.excluded
+            paths = PathSet([p for p in excluded if not p.endswith("/")], [p[:-1] for p in excluded if p.endswith("/")])
+            runner = Runner(project.config.root, paths)
             with contextlib.closing(runner.guardian):
                 checkout.note(build.advance())
                 while (order := build.take()) is not None:

@@ -210,7 +210,8 @@ def _checksum(body: bytes) -> str:
 def write_atomically(path: str, data: bytes) -> None:
     """Whoever reads `path` sees the old content or all of the new. Raises OSError; leaves no temporary file."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    # Always the same name: what a kill leaves is overwritten by the next write.
+    temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
             file.write(data)

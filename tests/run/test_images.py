@@ -307,7 +307,7 @@ def test_a_real_image_keeps_its_identity_when_it_is_made_again(real_engine, tmp_
     def make(text):
         (tmp_path / "hello").write_text(text)
         os.utime(tmp_path / "hello", (0, 0))
-        (tmp_path / "Dockerfile").write_text('FROM scratch\nCOPY hello /hello\nCMD ["/hello"]\n')
+        (tmp_path / "Dockerfile").write_text('FROM scratch\nLABEL pytest-build-test=1\nCOPY hello /hello\nCMD ["/hello"]\n')
         command = ["docker", "build", "--no-cache", "--tag", name, str(tmp_path)]
         subprocess.run(command, check=True, capture_output=True)
         return real_engine.identities([name])[name]
@@ -321,4 +321,6 @@ def test_a_real_image_keeps_its_identity_when_it_is_made_again(real_engine, tmp_
         assert make("goodbye") != first
     finally:
         subprocess.run(["docker", "image", "rm", "--force", name], check=True, capture_output=True)
+        prune = ["docker", "image", "prune", "--force", "--filter=label=pytest-build-test"]
+        subprocess.run(prune, check=True, capture_output=True)
     assert real_engine.identities([name]) == {name: None}
