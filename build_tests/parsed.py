@@ -7,15 +7,14 @@ lies in `.build`, which is as much the user's own as the build file; a damaged o
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import pickle
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 
 import build_tests
 from build_tests.core import model
+from build_tests.core.collector import collector_paused
 from build_tests.core.graph import Graph
 from build_tests.core.locate import root_of
 from build_tests.core.model import Config
@@ -76,7 +75,7 @@ def _load(path: str, key: bytes) -> tuple[Config, Graph] | None:
     body = data[32:]
     if data[:16] != key or data[16:32] != xxh3_128_digest(body):
         return None
-    with no_collector():
+    with collector_paused():
         config, graph = pickle.loads(body)  # noqa: S301 - checked, and whoever writes here can write build.yml too
     return config, graph
 
@@ -92,15 +91,3 @@ def _keep(path: str, key: bytes, found: tuple[Config, Graph]) -> None:
     # A checkout that can't be written is parsed each time.
     with contextlib.suppress(OSError):
         write_atomically(path, key + xxh3_128_digest(body) + body)
-
-
-@contextlib.contextmanager
-def no_collector() -> Iterator[None]:
-    """Tens of thousands of new values that all stay: looking for garbage among them is in vain."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from build_tests.core import paths, spec
 from build_tests.core.binding import INVALID, Report, bind, bind_parts, binder, keys_of
 from build_tests.core.builder import Builder
+from build_tests.core.collector import collector_paused
 from build_tests.core.errors import BuilderError, ConfigError, Diagnostic, Place, SelectionError
 from build_tests.core.graph import did_you_mean
 from build_tests.core.locate import root_of
@@ -33,7 +34,7 @@ from build_tests.core.model import (
     Tool,
 )
 from build_tests.core.scalars import Share
-from build_tests.core.yamltree import Node, Sources, collector_paused, entries, key_nodes, mapping, merged, wrapped
+from build_tests.core.yamltree import Node, Sources, entries, key_nodes, mapping, merged, wrapped
 
 
 class BuilderSource(Protocol):

@@ -8,11 +8,8 @@ unknown tags, duplicate keys, more than one document, other encodings than UTF-8
 
 from __future__ import annotations
 
-import gc
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -298,18 +295,6 @@ class _Checker:
             new = [(key, value) for key, value in base.value if key.value not in taken]
             taken.update(key.value for key, _ in new)
             own.extend(new)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """No garbage collection in here: reading makes a hundred thousand objects and frees none. Half of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def is_nothing(node: Node) -> bool:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from build_tests.checkout import Checkout, Wishes, declared_outputs
+from build_tests.core.collector import collector_paused
 from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
 from build_tests.core.globs import PathSet
 from build_tests.core.graph import did_you_mean
 from build_tests.core.model import Outcome
-from build_tests.parsed import no_collector
 from build_tests.project import Project, load_project
 from build_tests.run.build import Build
 from build_tests.run.record import StepRecord
@@ -315,7 +315,7 @@ class Controller:
         self._begun = True
         self._live = Live(self.config, self.config.option.build_output)
         try:
-            with no_collector():
+            with collector_paused():
                 self.advance()
             if not len(build.frontier):
                 return
