@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import build_tests
 from build_tests.core.model import Identity, Outcome
@@ -23,7 +23,9 @@ from build_tests.run.locks import CheckoutLock
 from build_tests.run.places import prepare
 from build_tests.run.record import RecordWriter, StepRecord, new_id
 from build_tests.run.state import StateStore
-from build_tests.run.undeclared import Watcher
+
+if TYPE_CHECKING:
+    from build_tests.run.undeclared import Watcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,8 @@ class Checkout:
 
     def about_to_run(self) -> None:
         """Something will run: note what lies in the touched components, to tell undeclared writes afterwards."""
+        from build_tests.run.undeclared import Watcher
+
         build = self.open()
         self._ran = True
         self._watcher = Watcher(self.project.config.root, build.graph, build.decider.excluded)

@@ -28,17 +28,20 @@ def remembered(file: str, environment: str | None, registry: Registry) -> tuple[
     kept = os.path.join(root, FOLDER, f"parsed-{environment or ''}.pickle")
     key = _key(file, root, environment)
     found = _load(kept, key)
+    known = found is not None
     if found is None:
         # The reader is most of what there is to import: left alone where nothing has to be read.
         from build_tests.core.assemble import read
 
         found = read(file, registry=registry, environment=environment)
-        if all(component.kind == "command" for component in found[0].components) and not found[0].builders:
-            config, graph = found
-            # What a step's entry says is in the graph's steps by now.
-            bare = tuple(replace(component, steps=()) for component in config.components)
+        config, graph = found
+        known = not config.builders and all(component.kind == "command" for component in config.components)
+        if known:
+            # What a component's entry says is in the graph's steps by now.
+            bare = tuple(replace(component, steps=(), options=None) for component in config.components)
             _keep(kept, key, (replace(config, components=bare), graph))
-    return found
+    config, graph = found
+    return config, replace(graph, digest=key.hex()) if known else graph
 
 
 def _key(file: str, root: str, environment: str | None) -> bytes:
@@ -46,7 +49,8 @@ def _key(file: str, root: str, environment: str | None) -> bytes:
     from xxhash import xxh3_128
 
     digest = xxh3_128()
-    code = os.stat(model.__file__).st_mtime_ns
+    with os.scandir(os.path.dirname(model.__file__)) as modules:
+        code = sum(module.stat().st_mtime_ns for module in modules if module.name.endswith(".py"))
     digest.update(
         f"{file}\0{environment}\0{build_tests.__version__}\0{sys.version}\0{code}\0".encode("utf-8", "replace")
     )

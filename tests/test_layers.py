@@ -13,7 +13,8 @@ PYTEST = {"pytest", "_pytest", "xdist", "execnet", "pluggy", "pytest_dependency"
 LAYERS = {
     # layer: what it may import of ours, beside itself
     "core": set(),
-    "run": {"core"},
+    "cache": {"core"},
+    "run": {"core", "cache"},
     "registry": {"core"},
     "parsed": {"core", "run", "registry"},
     "project": {"core", "registry", "parsed"},
@@ -29,6 +30,7 @@ MEET_PYTEST = {"session", "plugin", "testing"}
 """Who may import pytest at all; a face may inside a function, to start it."""
 THIRD_PARTY = {
     "core": {"yaml", "xxhash"},
+    "cache": {"redis", "boto3", "botocore", "grpc", "google", "cryptography", "yaml"},
     "run": {"xxhash", "docker"},
     "parsed": {"xxhash"},
     "builders": {"tomli"},  # tomllib of Python 3.10

@@ -72,6 +72,8 @@ class Selection(NamedTuple):
 
     paths: list[str]
     empty: list[str]
+    plain: bool = False
+    """Every pattern is the path of one file: as long as these files are there, the selection is this one."""
 
 
 def literal_prefix(pattern: str) -> str:
@@ -208,7 +210,7 @@ class Tree:
                 return None
             else:
                 found.append(pattern)
-        return Selection(sorted(set(found)), empty)
+        return Selection(sorted(set(found)), empty, plain=not empty)
 
     def listing(self, folder: str, *, follow: bool = False) -> Listing | None:
         """The names in a folder; None = absent or no folder (a link to one counts only with `follow`).

@@ -16,7 +16,7 @@ from build_tests.core.globs import literal_prefix
 from build_tests.core.model import Component, Identity, Output, Step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Edge:
     """One dependency: on all outputs of `label`, or (found by path) on those named in `outputs`."""
 
@@ -24,7 +24,7 @@ class Edge:
     outputs: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Graph:
     """Steps and edges without a cycle. Iteration orders are those of the build file."""
 
@@ -36,6 +36,8 @@ class Graph:
     needed_by: Mapping[str, tuple[str, ...]]
     order: tuple[str, ...]
     """Topological: dependencies first, ties in file order."""
+    digest: str = ""
+    """Of all the bytes that it was read from; two graphs of one digest are equal. "" = not known."""
 
     def closure(self, labels: Iterable[str]) -> set[str]:
         """The labels and everything they need."""

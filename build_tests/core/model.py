@@ -1,7 +1,8 @@
 """The nouns of a build, as frozen values. Knows no file, no process, no pytest.
 
 What identifies a thing is compared; what only describes it (its place in build.yml, a description) is not.
-Paths are POSIX text relative to the root (the folder that `//` means); the root itself is "".
+Paths are POSIX text relative to the root (the folder that `//` means); the root itself is "". Without slots: a parsed
+build file is kept pickled, and a frozen class with slots is unpickled by Python code (0.03 s more at 1,000 steps).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Strategy(str, Enum):
     """Ignores hashes and caches, but still writes hashes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """A declared output. A folder output (`directory`) owns everything below it."""
 
@@ -72,7 +73,7 @@ class Output:
     """Its files may be tracked by git."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Tool:
     """A program the step needs; its version text enters the key."""
 
@@ -85,7 +86,7 @@ class Tool:
     """How to get it, shown when it is missing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Retries:
     """Try again after a failure: `count` times at most, waiting `backoff` seconds, doubled each time.
 
@@ -97,7 +98,7 @@ class Retries:
     when: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What a step takes from the run's capacities while it runs."""
 
@@ -110,7 +111,7 @@ class Resources:
     """Named capacities of `parallelism.resources` (docker: 1)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One action of the graph; one pytest item. Its identity is its label."""
 
@@ -157,7 +158,7 @@ class Step:
         return f"{self.component}:{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StepOverride:
     """A step as build.yml writes it: overrides one that the builder made, field by field, or adds one.
 
@@ -169,7 +170,7 @@ class StepOverride:
     where: Place = field(default=NOWHERE, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Component:
     """One entry under `components:`."""
 
@@ -185,7 +186,7 @@ class Component:
     where: Place = field(default=NOWHERE, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """A named way to build: what, and with which policy."""
 
@@ -203,7 +204,7 @@ class Target:
     where: Place = field(default=NOWHERE, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """`build_system.cache`. Remote tiers are read here and used by a later release."""
 
@@ -220,7 +221,7 @@ class CacheSettings:
     read_scopes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Parallelism:
     """`build_system.parallelism`."""
 
@@ -232,7 +233,7 @@ class Parallelism:
     """Capacities. `memory` in bytes (a percentage is of this machine's); others are counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Monitoring:
     """`build_system.monitoring`. Read here; notifications come with a later release."""
 
@@ -241,7 +242,7 @@ class Monitoring:
     build_notifications: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A build file with its overlays, checked. `file` is relative to `root`, which is absolute."""
 

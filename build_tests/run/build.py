@@ -12,11 +12,10 @@ It never waits and starts no step itself: the session's scheduler (or a plan pri
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from build_tests.core.digest import FileTable, UnreadableError
 from build_tests.core.errors import ConfigError, Diagnostic
@@ -26,18 +25,19 @@ from build_tests.core.globs import Tree
 from build_tests.core.graph import Graph, parents
 from build_tests.core.model import Config, Identity, Outcome, Step, Strategy
 from build_tests.core.plan import Expected, Plan, PlannedStep, remaining, wall_time
-from build_tests.run import daemons, outputs
+from build_tests.run import outputs
 from build_tests.run.decide import Decider, Decision, Fresh, Lacking, Policy
 from build_tests.run.decide import Run as MustRun
-from build_tests.run.git import Git
-from build_tests.run.masking import MINIMUM
 from build_tests.run.places import Places
-from build_tests.run.process import strict_environment
 from build_tests.run.record import StepRecord
 from build_tests.run.resources import Capacity
 from build_tests.run.state import Entry, StateStore
-from build_tests.run.step import Order, StepResult
 from build_tests.run.toolchain import HINTS, Toolchain
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from build_tests.run.step import Order, StepResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Build:
         needs: dict[str, Collection[str]] = {label: self.graph.needs[label] for label in order}
         needs.update(others)
         longest = remaining(self.graph, order, self.seconds)
-        ties = random.Random(self.setup.shuffle) if self.setup.shuffle is not None else None  # noqa: S311
+        ties = self._ties()
         # Steps before tests: most tests wait for them anyway, and the longest path decides when all is done.
         rank = {label: -round(longest[label], 3) + (ties.random() * 1e-4 if ties else 0.0) for label in order}
         rank.update(dict.fromkeys(others, 1.0))
@@ -101,6 +101,13 @@ class Build:
             levels = self.graph.levels()
             levels.update({node: 1 + max((levels[n] for n in wanted), default=-1) for node, wanted in others.items()})
         self.frontier = Frontier(needs, rank, levels)
+
+    def _ties(self) -> Random | None:
+        if self.setup.shuffle is None:
+            return None
+        from random import Random
+
+        return Random(self.setup.shuffle)  # noqa: S311
 
     def advance(self) -> list[StepRecord]:
         """Decide every step that became ready. Returns those that settled without a run, and whom that doomed."""
@@ -132,17 +139,24 @@ class Build:
 
     def _unmaskable(self, step: Step) -> str:
         """A secret so short that masking it would mask half of every log, or ""."""
+        if not step.secrets:
+            return ""
+        from build_tests.run.masking import MINIMUM
+
         for name in step.secrets:
             if 0 < len(self.setup.environ.get(name, "").encode()) < MINIMUM:
                 return f"secret {name} is shorter than {MINIMUM} characters and can't be masked: the step is not run"
         return ""
 
     def _accept(self, label: str, decision: Fresh) -> None:
+        entry = self.memory.entries[label]
         if decision.fingerprint is not None:
-            entry = self.memory.entries[label]
             entry.key, entry.fingerprint = decision.key, decision.fingerprint.to_json()
             self.setup.state.changed = True
-        self.decider.note_digests(label, self.memory.entries[label].digests)
+        if decision.context != entry.context:
+            entry.context = decision.context
+            self.setup.state.changed = True
+        self.decider.note_digests(label, entry.digests)
 
     @property
     def idle(self) -> bool:
@@ -178,6 +192,8 @@ class Build:
         self.capacity.give_back(label)
         self.decider.ran(label)
         if result.daemons:
+            from build_tests.run import daemons
+
             daemons.note(self.setup.places.daemons, result.daemons)
         entry = self._entry(decided, result)
         self.setup.state.ended(label, entry)
@@ -189,6 +205,8 @@ class Build:
 
     def lost(self, label: str, message: str, worker: str = "") -> list[StepRecord]:
         """The worker died in the step: it failed, and what it left is not trusted."""
+        from build_tests.run.step import StepResult
+
         return self.finish(label, StepResult(ok=False, message=message, first_error=message), worker)
 
     def node_settled(self, node: str) -> None:
@@ -213,7 +231,9 @@ class Build:
 
     def close(self) -> None:
         """Save what this run learned; in CI, end the daemons that steps left behind."""
-        if self.setup.environ.get("CI"):
+        if self.setup.environ.get("CI") and os.path.exists(self.setup.places.daemons):
+            from build_tests.run import daemons
+
             daemons.stop(self.setup.places.daemons)
         memory, state = self.memory, self.setup.state
         try:
@@ -307,6 +327,7 @@ class Build:
             fingerprint=decided.fingerprint.to_json() if good else [],
             outputs=result.manifest,
             digests=result.digests,
+            context=decided.context if good else "",
             seconds=result.seconds if result.ok else 0.0,
             cases=result.cases,
         )
@@ -322,6 +343,8 @@ class Build:
         }
         if not unasked:
             return
+        from build_tests.run.git import Git
+
         owners = {path: label for label, paths in unasked.items() for path in paths}
         wrong = []
         for file in sorted(Git(self.setup.config.root).tracked(sorted(owners))):
@@ -385,6 +408,9 @@ class Build:
 
     def order(self, label: str, decided: MustRun) -> Order:
         """All that a worker needs for the step."""
+        from build_tests.run.process import strict_environment
+        from build_tests.run.step import Order
+
         step, setup = self.graph.steps[label], self.setup
         entry = self.memory.entries.get(label, Entry())
         environment = strict_environment(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from build_tests.core.globs import Tree
-from build_tests.run.logs import scrub
+from build_tests.run.text import scrub
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree as ET

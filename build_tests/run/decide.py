@@ -5,12 +5,13 @@ One walk makes the fingerprint; the key and the reasons are both read from it.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from build_tests.core.digest import FileTable
-from build_tests.core.fingerprint import Fingerprint, Reason, definition_of, differences, platform_tag
+from build_tests.core.digest import FileTable, digest_of
+from build_tests.core.fingerprint import SCHEMA, Fingerprint, Reason, definition_of, differences, platform_tag
 from build_tests.core.globs import PathSet, Tree
 from build_tests.core.graph import Graph
 from build_tests.core.model import Identity, Output, Step, Strategy, Tool
@@ -39,6 +40,7 @@ class Fresh:
     """Up to date."""
 
     key: str
+    context: str = ""
     accepted: bool = False
     """Its outputs are taken as right for a fingerprint that is only made in a new way."""
     fingerprint: Fingerprint | None = None
@@ -51,6 +53,7 @@ class Run:
     key: str
     fingerprint: Fingerprint
     reasons: tuple[Reason, ...]
+    context: str = ""
     owned: bool = False
     """Nothing but our own last result lies in its outputs, so its tool's own memory still belongs to them."""
 
@@ -81,6 +84,9 @@ class Decider:
     """label → the patterns among its inputs that match nothing."""
     _owned: PathSet = field(init=False)
     _platform: str = field(init=False)
+    _contexts: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict, init=False)
+    _plain: set[str] = field(default_factory=set, init=False)
+    """Labels whose inputs are all plain paths, and all there."""
     _digests: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
     _images: dict[str, str | None] = field(default_factory=dict, init=False)
     _engine: Engine | Unavailable | None = field(default=None, init=False)
@@ -105,16 +111,44 @@ class Decider:
             return Lacking(missing=tools)
         if (no_engine := self._engine_problem(step)) is not None:
             return Lacking(missing=no_engine)
-        now = self._fingerprint(step, tools)
         entry = self.memory.entries.get(label, Entry())
         deviation = self._deviation(step, entry)
+        context = self._context(step, tools)
+        if deviation is None and context and context == entry.context and self._untouched(step, entry):
+            return Fresh(key=entry.key, context=context)
+        now = self._fingerprint(step, tools)
+        if label not in self._plain:
+            context = ""
         key = now.key()
         reasons = self._reasons(step, entry, now, key, deviation)
         if not reasons:
-            return Fresh(key=key)
+            return Fresh(key=key, context=context)
         if self._acceptable(entry, reasons, deviation):
-            return Fresh(key=key, accepted=True, fingerprint=now)
-        return Run(key=key, fingerprint=now, reasons=reasons, owned=deviation is None and entry.status == "ok")
+            return Fresh(key=key, context=context, accepted=True, fingerprint=now)
+        owned = deviation is None and entry.status == "ok"
+        return Run(key=key, context=context, fingerprint=now, reasons=reasons, owned=owned)
+
+    def _context(self, step: Step, tools: list[tuple[str, str]]) -> str:
+        """What else than files enters the step's key, told apart without making the fingerprint; "" where it can't be.
+
+        The graph's digest stands for the step's definition and its own variables.
+        """
+        outside = step.pass_env or step.base_images or any(o.identity is not Identity.CONTENT for o in step.outputs)
+        if outside or not self.graph.digest:
+            return ""
+        versions = tuple(tools)
+        found = self._contexts.get(versions)
+        if found is None:
+            text = json.dumps([SCHEMA, self._platform, self.graph.digest, versions])
+            found = self._contexts[versions] = digest_of(text.encode())
+        return found
+
+    def _untouched(self, step: Step, entry: Entry) -> bool:
+        """In an equal context: whether every file that entered the key, and every dependency's output, is as it was."""
+        if not entry.key or entry.status != "ok" or self._forced(step):
+            return False
+        _, _, _, _, _, inputs, dependencies, _ = entry.fingerprint
+        return self.table.same(inputs) and [list(d) for d in self._dependencies(step)] == dependencies
 
     def ran(self, label: str) -> None:
         """The step has run: what is known of its outputs is old."""
@@ -212,6 +246,8 @@ class Decider:
         paths = found.paths
         self.empty[step.label] = found.empty
         program = self._own_program(step)
+        if found.plain and (isinstance(step.command, str) or "/" not in step.command[0]):
+            self._plain.add(step.label)
         if program and program not in paths:
             paths = [*paths, program]
         for path in paths:

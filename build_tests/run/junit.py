@@ -6,9 +6,9 @@ import os
 from collections.abc import Collection, Iterable
 
 from build_tests.core.model import Outcome
-from build_tests.run.logs import scrub
 from build_tests.run.record import StepRecord
 from build_tests.run.state import write_atomically
+from build_tests.run.text import scrub
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _IN_ATTRIBUTES = str.maketrans(

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from build_tests.run.text import scrub
+
 TAIL_BYTES = 16 * 1024
 HEAD_SCAN, END_SCAN = 64 << 20, 8 << 20
 """Bytes of a log that are searched for an error at its beginning and at its end: a second or two for the largest."""
@@ -19,27 +21,6 @@ LINE_BYTES = 4096
 """Longer lines are cut."""
 _BLOCK_BYTES = 256 * 1024
 _UTF8_CONTINUATION = 0x80
-
-_ESCAPES = re.compile(
-    r"""\x1b\[[0-?]*[ -/]*[@-~]            # CSI: colours, cursor
-      | \x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?   # OSC, DCS …: titles, links
-      | \x1b[ -/]*[0-Z\\^-~]               # short ones
-    """,
-    re.VERBOSE,
-)
-_ILLEGAL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def scrub(text: str) -> str:
-    """The text without terminal escapes, and with U+FFFD for whatever XML 1.0 or a terminal must not see.
-
-    That is: control characters but tab and line breaks, lone surrogates, U+FFFE and U+FFFF. Every string that enters
-    a report goes through here.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
-
 
 def tail(path: str, limit: int = TAIL_BYTES) -> str:
     """The end of a log, `limit` bytes of it at most, fit for a report; "" when there is no log.

@@ -13,13 +13,15 @@ import stat as st
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from build_tests.core.digest import SLACK_NS, FileTable, UnreadableError, digest_of, stat_of
 from build_tests.core.globs import PathSet, Tree
 from build_tests.core.graph import parents
 from build_tests.core.model import Identity, Output
-from build_tests.run.git import Git
+
+if TYPE_CHECKING:
+    from build_tests.run.git import Git
 
 STAMP = ".pytest-build-stamp"
 """In an installed folder: the key it was made for."""

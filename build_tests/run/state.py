@@ -36,6 +36,8 @@ class Entry:
     """Output path or image reference → digest, as dependents see it."""
     seconds: float = 0.0
     """How long its last good run took."""
+    context: str = ""
+    """What else than files entered the key, as a digest; "" where the files of `fingerprint` may not be all."""
     cases: str = ""
     """The JUnit cases its own tool reported, as XML text; they join the report of a run that restores it."""
 

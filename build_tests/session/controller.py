@@ -28,17 +28,17 @@ from build_tests.project import Project, load_project
 from build_tests.run.build import Build
 from build_tests.run.record import StepRecord
 from build_tests.run.resources import machine_workers
-from build_tests.run.step import Order, Runner, StepResult
 from build_tests.session import reporting
 from build_tests.session.items import BuildFile, StepFacts, StepItem, Turnstile, attach_result, seed_dependencies
-from build_tests.session.live import Live
 from build_tests.session.outputs import marked_labels
-from build_tests.session.schedule import BuildScheduling
 from build_tests.session.select import Selector
-from build_tests.session.worker import run_protocol
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from build_tests.run.step import Order
+    from build_tests.session.live import Live
+    from build_tests.session.schedule import BuildScheduling
 
 OUTER = ("_pytest.", "xdist.", "build_tests.", "pytest_dependency")
 """Whose report hooks do well without setup and teardown reports of a step."""
@@ -198,7 +198,7 @@ class Controller:
             item.nodeid: [label for label in labels if label in self.items] for item, labels in wanted.items()
         }
         items[:] = [*self.items.values(), *tests]
-        # All of this lives until the end: no collection of garbage need look at it, pytest's last one least of all.
+        # All of this lives until the end: no collection of garbage need look at it, pytest's own least of all.
         gc.freeze()
         if gone := [item for item in kept if item.name not in self.items]:
             self.config.hook.pytest_deselected(items=gone)
@@ -288,8 +288,12 @@ class Controller:
             return 1
         return min(len(self._tx), project.config.parallelism.max_workers or max(machine_workers(), len(self._tx)))
 
+    @property
+    def _reporter(self) -> Any:
+        return self.config.pluginmanager.getplugin("terminalreporter")
+
     def _say(self, line: str) -> None:
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        reporter = self._reporter
         if reporter is not None:
             reporter.ensure_newline()
             reporter.write_line(f"build: {line}", yellow=True)
@@ -300,7 +304,7 @@ class Controller:
         from build_tests.core.plantext import plan_lines
 
         plan = self._open_checkout().plan(self._labels, self._chosen)
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        reporter = self._reporter
         for line in plan_lines(plan):
             if reporter is not None:
                 reporter.write_line(line)
@@ -313,19 +317,20 @@ class Controller:
         checkout = self._open_checkout()
         self.build = build = checkout.begin(self._labels, self._needs, self._chosen)
         self._begun = True
+        with collector_paused():
+            self.advance()
+        if not len(build.frontier):
+            return
+        # What is needed only now is imported only now: most builds find nothing to do.
+        from build_tests.session.live import Live
+
+        checkout.about_to_run()
         self._live = Live(self.config, self.config.option.build_output)
+        self._live.start()
         try:
-            with collector_paused():
-                self.advance()
-            if not len(build.frontier):
-                return
             if self._worker_count() > 1 or (self._tx and self._dist != "no" and self._load().target.parallel):
-                checkout.about_to_run()
-                self._live.start()
                 self._start_workers(session, max(1, min(self._worker_count(), len(build.frontier))))
             else:
-                checkout.about_to_run()
-                self._live.start()
                 self._serial(session)
         finally:
             self._live.stop()
@@ -336,7 +341,7 @@ class Controller:
         self.config.option.dist, self.config.option.tx = self._dist, self._tx[:count]
         dsession = DSession(self.config)
         self.config.pluginmanager.register(dsession, "dsession")
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        reporter = self._reporter
         if reporter is not None:
             reporter.showfspath = False
         dsession.pytest_sessionstart(session)
@@ -354,6 +359,8 @@ class Controller:
         return True
 
     def _serial(self, session: pytest.Session) -> None:
+        from build_tests.run.step import Runner
+
         assert self.build is not None and self.project is not None  # noqa: S101, PT018
         self._turnstile = Turnstile.make(session)
         runner = Runner(self.project.config.root, PathSet.of(self.build.decider.excluded))
@@ -380,6 +387,8 @@ class Controller:
 
     def _protocol(self, item: pytest.Item, following: pytest.Item | None) -> None:
         if isinstance(item, StepItem):
+            from build_tests.session.worker import run_protocol
+
             self.config.hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
             if run_protocol(item, following):
                 self.config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -534,6 +543,8 @@ class Controller:
         text: str | None = getattr(report, "build_result", None)
         worker = self._workers.get(report.nodeid, "")
         if text is not None:
+            from build_tests.run.step import StepResult
+
             result = StepResult(**json.loads(text))
             if result.ok and report.failed:
                 result.ok, result.message = False, str(report.longrepr)
@@ -559,9 +570,28 @@ class Controller:
     def _report_pending(self) -> None:
         pending, self._pending = self._pending, []
         self._note([record for record in pending if record.label not in self._said])
+        if self._briefly():
+            fresh = [record for record in pending if record.outcome is Outcome.FRESH]
+            pending = [record for record in pending if record.outcome is not Outcome.FRESH]
+            self._report_fresh(fresh)
         for record in pending:
             self._report(record)
         self._report_doomed_tests()
+
+    def _briefly(self) -> bool:
+        """Whether nobody wants to hear of each step that is up to date: they are counted for the summary line."""
+        if self._reporter is None or self.config.get_verbosity() > 0 or self._wants_phases():
+            return False
+        return reporting.junit_of(self.config) is None
+
+    def _report_fresh(self, records: list[StepRecord]) -> None:
+        items = [self.items[record.label] for record in records]
+        reports = reporting.alike([*zip(items, records, strict=True)])
+        self._said.update(item.name for item in items)
+        self._reporter.stats.setdefault(reporting.WORDS[Outcome.FRESH][0], []).extend(reports)
+        # pytest's percentages count these.
+        counted: set[str] = getattr(self._reporter, "_progress_nodeids_reported", set())
+        counted.update(item.nodeid for item in items)
 
     def _report(self, record: StepRecord) -> None:
         item = self.items[record.label]
@@ -621,6 +651,8 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self) -> BuildScheduling | None:
         """Ours where there are steps; xdist's own otherwise."""
+        from build_tests.session.schedule import BuildScheduling
+
         return BuildScheduling(self) if self.build is not None else None
 
     # The end
@@ -639,6 +671,7 @@ class Controller:
         self.checkout.close(int(session.exitstatus), self._started)
         for warning in self.checkout.warnings:
             self._say(warning)
+        gc.freeze()
 
     def _exit_status(self, session: pytest.Session) -> int:
         assert self.build is not None and self.checkout is not None  # noqa: S101, PT018

@@ -35,6 +35,8 @@ class BuildFile(pytest.Collector):
     """
 
     steps: tuple[StepFacts, ...] = ()
+    _relative: str | None = None
+    _marks: dict[str, pytest.MarkDecorator]
 
     @classmethod
     def make(cls, session: pytest.Session, path: str, steps: tuple[StepFacts, ...]) -> BuildFile:
@@ -45,7 +47,7 @@ class BuildFile(pytest.Collector):
         except ValueError:
             nodeid = where.as_posix()
         made: BuildFile = cls.from_parent(session, name="", path=where, nodeid=nodeid)
-        made.steps = steps
+        made.steps, made._marks = steps, {}
         return made
 
     def collect(self) -> Iterator[pytest.Item]:
@@ -57,8 +59,14 @@ class BuildFile(pytest.Collector):
         """A step's item with its markers."""
         item: StepItem = StepItem.from_parent(self, name=facts.label)
         item.facts = facts
+        if self._relative is None:
+            self._relative = item.location[0]
+        # What pytest would work out for each item alone; it is the same for all.
+        item.location = (self._relative, None, facts.label)
         for word in dict.fromkeys((facts.kind, *facts.tags)):
-            item.add_marker(getattr(pytest.mark, word))
+            if word not in self._marks:
+                self._marks[word] = getattr(pytest.mark, word)
+            item.add_marker(self._marks[word])
         item.extra_keyword_matches.update((facts.component, facts.name))
         if self.config.pluginmanager.hasplugin("dependency"):
             item.add_marker(pytest.mark.dependency(name=facts.label, depends=list(facts.needs), scope="session"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from build_tests.run.logs import scrub
+from build_tests.run.text import scrub
 
 EVERY = 0.2
 """Seconds between two looks at the logs."""

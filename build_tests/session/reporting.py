@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from build_tests.core.model import Outcome
-from build_tests.run.logs import scrub
 from build_tests.run.record import StepRecord
+from build_tests.run.text import scrub
 from build_tests.session.items import StepItem
 
 WORDS: dict[Outcome, tuple[str, str, dict[str, bool]]] = {
     Outcome.BUILT: ("built", ".", {"green": True}),
     Outcome.RESTORED: ("restored", "r", {"green": True}),
-    Outcome.FRESH: ("up to date", "-", {"green": True}),
+    Outcome.FRESH: ("up to date", "", {"green": True}),
     Outcome.FAILED: ("failed", "F", {"red": True}),
     Outcome.BLOCKED: ("blocked", "B", {"yellow": True}),
     Outcome.UNAVAILABLE: ("unavailable", "U", {"yellow": True}),
     Outcome.CANCELLED: ("cancelled", "C", {"yellow": True}),
 }
-"""Each outcome's word in the summary, its letter, and its colour."""
+"""Each outcome's word in the summary, its letter (a step with nothing to do has none), and its colour."""
 
 
 class StepFailure:
@@ -85,6 +85,22 @@ def make_report(item: StepItem, record: StepRecord) -> pytest.TestReport:
     return report
 
 
+def alike(steps: list[tuple[StepItem, StepRecord]]) -> list[pytest.TestReport]:
+    """The reports of steps of one outcome, made by the thousand: all but names is taken from the first."""
+    reports: list[pytest.TestReport] = []
+    for item, record in steps:
+        if not reports:
+            reports.append(make_report(item, record))
+            continue
+        report = pytest.TestReport.__new__(pytest.TestReport)
+        report.__dict__.update(
+            reports[0].__dict__, nodeid=item.nodeid, location=item.location, keywords=dict.fromkeys(item.keywords, 1),
+            sections=[], user_properties=[], build=record,
+        )  # fmt: skip
+        reports.append(report)
+    return reports
+
+
 def skip_message(record: StepRecord) -> str:
     """The message of JUnit's `<skipped>`."""
     match record.outcome:
@@ -142,10 +158,15 @@ def duration(seconds: float) -> str:
 
 def name_junit_case(config: pytest.Config, report: pytest.TestReport, record: StepRecord) -> None:
     """pytest's own `--junitxml` makes class and name from the node id; ours are KIND.COMPONENT and the label."""
-    from _pytest.junitxml import xml_key
-
-    xml = config.stash.get(xml_key, None)
+    xml = junit_of(config)
     if xml is not None:
         reporter = xml.node_reporter(report)
         reporter.add_attribute("classname", f"{record.kind}.{record.label.partition(':')[0]}")
         reporter.add_attribute("name", record.label)
+
+
+def junit_of(config: pytest.Config) -> Any:
+    """pytest's own `--junitxml` writer, or None."""
+    from _pytest.junitxml import xml_key
+
+    return config.stash.get(xml_key, None)

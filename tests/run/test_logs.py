@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from build_tests.run import logs
-from build_tests.run.logs import first_error, scrub, tail
+from build_tests.run.logs import first_error, tail
+from build_tests.run.text import scrub
 
 XML_LEGAL = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 
