@@ -183,7 +183,10 @@ class Guardian:
     def _bury(self) -> str:
         child = self._child
         self.close()
-        return child.epitaph() if child else ""
+        if not child:
+            return ""
+        _end_session(child.last)
+        return child.epitaph()
 
     def _interrupt(self, grace: float) -> None:
         # In the end the process is closed and not used again: what has been read of its answer may be lost. A second
@@ -203,6 +206,8 @@ class _Child:
         self._socket, socket_end = socket.socketpair()
         self._cancel, cancel_end = socket.socketpair()
         self._owner = os.getpid()
+        self.last = 0
+        """The session of the tool that was started last."""
         with socket_end, cancel_end:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", GUARDIAN, str(cancel_end.fileno())],
@@ -226,7 +231,14 @@ class _Child:
         """The next answer. Raises EOFError when the process is gone."""
         size = int.from_bytes(self._read(4), "big")
         answer: dict[str, Any] = marshal.loads(self._read(size))  # noqa: S302 - the other end is our own child
+        self._hear()
         return answer
+
+    def _hear(self) -> None:
+        """Take in which tool was started: its pid in eight bytes."""
+        with suppress(OSError):
+            if data := self._cancel.recv(4096):
+                self.last = int.from_bytes(data[-8:], "big")
 
     def _read(self, size: int) -> bytes:
         data = b""
@@ -260,6 +272,7 @@ class _Child:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self._hear()
         self._cancel.close()
         try:
             self._process.wait(CLOSE_SECONDS)
@@ -289,6 +302,14 @@ def _forget_children() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_children)
+
+
+def _end_session(leader: int) -> None:
+    """SIGKILL to what is left of a tool's session, where there is a /proc: both its guardians were killed."""
+    for name in os.listdir("/proc") if leader and os.path.isdir("/proc/self") else ():
+        with suppress(OSError, ValueError):
+            if name.isdigit() and os.getsid(int(name)) == leader:
+                os.kill(int(name), signal.SIGKILL)
 
 
 def _frame(command: Command, number: int) -> bytes:
