@@ -150,6 +150,11 @@ class Checkout:
             {build.graph.steps[label].path for label in build.frontier.unsettled() if label in build.graph.steps}
         )
 
+    def may_run(self) -> None:
+        """Wait for what must be known before the first step runs."""
+        if self._watcher is not None:
+            self._watcher.wait()
+
     def note(self, records: Iterable[StepRecord]) -> None:
         """Steps have settled: they enter the record."""
         if self._record is None:

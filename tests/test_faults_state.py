@@ -90,14 +90,14 @@ def built(here):
 
 
 def state_file(here):
-    return here.ws.root / ".pytest_cache/d/build/hashes.json"
+    return here.ws.root / ".pytest_cache/d/build/hashes"
 
 
 def loaded(tmp_path, data, lines=b""):
     """What a store makes of these bytes: its entries as JSON texts, and its warnings."""
     folder = tmp_path / "damaged"
     folder.mkdir(exist_ok=True)
-    (folder / "hashes.json").write_bytes(data)
+    (folder / "hashes").write_bytes(data)
     (folder / "journal").write_bytes(lines)
     warnings = []
     memory = StateStore(str(folder), str(folder / "journal"), warnings.append).load()
@@ -192,7 +192,7 @@ def test_damage_is_one_warning_and_a_rebuild_through_pytest(build_workspace):
     chain(ws)
     ws.write("a/in.txt", "one\n")
     ws.build()
-    path = ws.root / ".pytest_cache/v/../d/build/hashes.json"
+    path = ws.root / ".pytest_cache/v/../d/build/hashes"
     path.write_bytes(b"\0" * 100)
     result = ws.build()
     assert result.status == 0, result.output

@@ -148,7 +148,7 @@ class Decider:
         if not entry.key or entry.status != "ok" or self._forced(step):
             return False
         _, _, _, _, _, inputs, dependencies, _ = entry.fingerprint
-        return self.table.same(inputs) and [list(d) for d in self._dependencies(step)] == dependencies
+        return self.table.same(inputs) and [*self._dependencies(step)] == [tuple(known) for known in dependencies]
 
     def ran(self, label: str) -> None:
         """The step has run: what is known of its outputs is old."""

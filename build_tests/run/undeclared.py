@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from threading import Thread
 
 from build_tests.core.globs import PathSet
 from build_tests.core.graph import Graph
@@ -33,14 +34,26 @@ class Watcher:
         folders = [path.rstrip("/") for path in (*outputs, *state)]
         self._declared = PathSet(files, folders)
         self._before: dict[str, dict[str, tuple[int, int, int]]] = {}
+        self._looking: Thread | None = None
 
     def snapshot(self, folders: Collection[str]) -> None:
-        """Note these folders (from the root; "" is the root) as they are now."""
-        for folder in _outermost(folders):
+        """Note these folders (from the root; "" is the root) as they are now, while workers start. See `wait`."""
+        self._looking = Thread(target=self._look, args=(list(_outermost(folders)),), name="build-snapshot", daemon=True)
+        self._looking.start()
+
+    def wait(self) -> None:
+        """Until the folders are noted; before that no step may run."""
+        if self._looking is not None:
+            self._looking.join()
+            self._looking = None
+
+    def _look(self, folders: Collection[str]) -> None:
+        for folder in folders:
             self._before[folder] = dict(self._walk(folder))
 
     def changes(self) -> Iterator[str]:
         """One line a file that is not as it was."""
+        self.wait()
         changed = [line for folder, before in self._before.items() for line in self._compare(folder, before)]
         yield from changed[:SHOWN]
         if len(changed) > SHOWN:

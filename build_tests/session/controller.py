@@ -70,6 +70,7 @@ class Controller:
         self._maxfail_hit = False
         self._begun = False
         self._phases: bool | None = None
+        self._total: tuple[pytest.Session, int] | None = None
         # xdist registers nothing at configure time: pytest collects and selects here, as without it.
         option = config.option
         self._dist, self._tx = getattr(option, "dist", "no"), list(getattr(option, "tx", None) or [])
@@ -345,7 +346,7 @@ class Controller:
         if reporter is not None:
             reporter.showfspath = False
         dsession.pytest_sessionstart(session)
-        total = session.testscollected
+        self._total = (session, session.testscollected)
         try:
             dsession.pytest_runtestloop()
         except Interrupted as interrupted:
@@ -355,8 +356,13 @@ class Controller:
                 raise session.Failed(str(session.shouldfail or interrupted)) from None
             raise
         finally:
-            session.testscollected = total
+            self.recount()
         return True
+
+    def recount(self) -> None:
+        """pytest's percentages are of what we collected; xdist takes what its last worker knows of for all."""
+        if self._total is not None:
+            self._total[0].testscollected = self._total[1]
 
     def _serial(self, session: pytest.Session) -> None:
         from build_tests.run.step import Runner
@@ -436,6 +442,8 @@ class Controller:
 
     def take_step(self, worker: str) -> tuple[StepItem, Order] | None:
         """The most urgent step that may start now."""
+        if self.checkout is not None:
+            self.checkout.may_run()
         order = self.build.take() if self.build is not None else None
         if order is None:
             return None
@@ -645,7 +653,11 @@ class Controller:
             "only_steps": not self.tests,
             "markers": sorted(self._words(self.project)),
             "outputs": self.declared_outputs(),
-            "steps": [[*item.facts[:4], list(item.facts.tags), list(item.facts.needs)] for item in self.items.values()],
+            "steps": [
+                [*item.facts[:4], list(item.facts.tags), list(item.facts.needs)]
+                for item in self.items.values()
+                if item.name in self.build.frontier
+            ],
         }
 
     @pytest.hookimpl(optionalhook=True)

@@ -55,6 +55,7 @@ class BuildScheduling:
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
         """A worker says what it knows."""
         self._index[node] = {nodeid: i for i, nodeid in enumerate(collection)}
+        self._controller.recount()
 
     def schedule(self) -> None:
         """Give every idle worker the most urgent thing that may run now."""

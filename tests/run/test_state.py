@@ -1,6 +1,7 @@
 """The memory of a checkout: saved, journalled, and never believed when it is damaged."""
 
 import json
+import marshal
 
 import pytest
 
@@ -18,7 +19,7 @@ def store(tmp_path):
         return made
 
     make.warnings = warnings
-    make.file = tmp_path / "cache" / "hashes.json"
+    make.file = tmp_path / "cache" / "hashes"
     make.journal = tmp_path / "journal"
     return make
 
@@ -130,7 +131,7 @@ def test_other_content_is_a_warning_and_replaced_at_the_next_save(store, content
 def test_an_entry_of_another_form_under_a_right_checksum_is_a_warning(store):
     from xxhash import xxh3_128_hexdigest
 
-    body = json.dumps({"entries": {"a:x": {"key": "k", "unheard_of": 1}}}).encode()
+    body = marshal.dumps({"entries": {"a:x": {"key": "k", "unheard_of": 1}}})
     store.file.parent.mkdir()
     store.file.write_bytes(json.dumps([1, xxh3_128_hexdigest(body)]).encode() + b"\n" + body)
     assert store().memory.entries == {}
