@@ -2,15 +2,14 @@
 
 All tools get the same graph and the same shell lines, each in a copy of its own. Repetitions are interleaved (every
 tool once, then again), so that a slow minute of the machine meets all of them. Prints Markdown and writes it to
-`benchmarks/results.md`. The environment that runs this must have pytest-build; ninja and make come from the system,
-doit is installed into an environment of its own under build/.
+`benchmarks/results.md`. ninja and make come from the system; pytest-build (the wheel of this checkout) and doit are
+installed into an environment under build/ that has nothing else, so that no plugin of ours weighs on either side.
 """
 
 import argparse
 import os
 import platform
 import subprocess
-import sys
 import time
 import venv
 from collections.abc import Callable, Sequence
@@ -23,11 +22,13 @@ from workspace import Workspace
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RESULTS = os.path.join(HERE, "results.md")
-DOIT = os.path.join(os.path.dirname(HERE), "build", "doit-venv")
+ROOT = os.path.dirname(HERE)
+TOOLS = os.path.join(ROOT, "build", "bench-venv")
+PYTHON = os.path.join(TOOLS, "bin", "python")
 WORKERS = "-n2"
 NO_TESTS = 5
 """pytest's exit status where it found nothing to do."""
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
+PYTEST = [PYTHON, "-m", "pytest", "-q"]
 BUILD = [*PYTEST, WORKERS, "build.yml"]
 
 
@@ -72,7 +73,7 @@ class Comparison:
 
 def tools() -> list[Tool]:
     """Those that are compared, ours first."""
-    doit = os.path.join(DOIT, "bin", "doit")
+    doit = os.path.join(TOOLS, "bin", "doit")
     dodo = {"dodo.py": workspace.dodo}
     state = [".doit.db", ".doit.db.db", ".doit.db.dat", ".doit.db.dir", ".doit.db.bak", "__pycache__"]
     return [
@@ -90,13 +91,16 @@ def tools() -> list[Tool]:
     ]  # fmt: skip
 
 
-def get_doit() -> None:
-    """Install doit where it is not yet."""
-    if not os.path.exists(os.path.join(DOIT, "bin", "doit")):
-        measure.say("installing doit")
-        venv.create(DOIT, with_pip=True, clear=True)
-        pip = [os.path.join(DOIT, "bin", "python"), "-m", "pip", "install", "--quiet", "doit"]
-        subprocess.run(pip, check=True)
+def get_tools() -> None:
+    """Install the checkout as it is now, and doit where it is not yet."""
+    measure.say("installing pytest-build and doit")
+    if not os.path.exists(os.path.join(TOOLS, "bin", "doit")):
+        venv.create(TOOLS, with_pip=True, clear=True)
+        subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "doit", ROOT], check=True)
+    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", ROOT]
+    subprocess.run(pip, check=True)
+    # As a user has it who has run it before; variables of the session must not keep Python from its caches.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def set_up(made: Workspace, tool: Tool, root: str) -> None:
@@ -297,7 +301,7 @@ def versions() -> str:
     import pytest
     import xdist
 
-    doit = [os.path.join(DOIT, "bin", "python"), "-c", "import importlib.metadata as m; print(m.version('doit'))"]
+    doit = [PYTHON, "-c", "import importlib.metadata as m; print(m.version('doit'))"]
     found = {
         "Python": platform.python_version(), "pytest": pytest.__version__, "xdist": xdist.__version__,
         "ninja": measure.version(["ninja", "--version"]), "doit": measure.version(doit),
@@ -314,7 +318,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=Sizes.rounds, help="the medians of how many (default: 5)")
     options = parser.parse_args()
     measure.need("ninja", "make")
-    get_doit()
+    get_tools()
     full = Sizes(large=options.large, rounds=options.rounds, cold_rounds=min(options.rounds, Sizes.cold_rounds))
     text = report(QUICK if options.quick else full)
     print(text)

@@ -39,6 +39,8 @@ class Wishes:
     no_wait: bool = False
     workers: int = 1
     dry: bool = False
+    cache: str | None = None
+    """`--build-cache`."""
     argv: tuple[str, ...] = ()
     forget: bool = False
     """`--cache-clear`."""
@@ -59,6 +61,8 @@ class Checkout:
     state_folder: str | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Lines for the end that are no warnings."""
     _build: Build | None = None
     _lock: CheckoutLock | None = None
     _record: RecordWriter | None = None
@@ -115,7 +119,8 @@ class Checkout:
                 Setup(
                     config=self.project.config, graph=self.project.graph, policy=policy, places=self.places,
                     state=self._store(), environ=self.environ, run_id=self._run_id, workers=self.wishes.workers,
-                    shuffle=self.wishes.shuffle, warn=self.warnings.append,
+                    shuffle=self.wishes.shuffle, cache=self.wishes.cache, warn=self.warnings.append,
+                    note=self.notes.append,
                 )
             )  # fmt: skip
         return self._build

@@ -95,7 +95,13 @@ class BuildWorkspace:
         base = dict(os.environ if environ is None else environ)
         for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID"):
             base.pop(name, None)
-        self.environ = {**base, "PATH": f"{self.bin}{os.pathsep}{base.get('PATH', os.defpath)}"}
+        self.environ = {
+            **base,
+            "PATH": f"{self.bin}{os.pathsep}{base.get('PATH', os.defpath)}",
+            # Artifacts of its own: what another test has built must not be found here.
+            "XDG_CACHE_HOME": str(root.parent / f"{root.name}-cache"),
+            "XDG_CONFIG_HOME": str(root.parent / f"{root.name}-config"),
+        }
 
     # Files
 

@@ -20,6 +20,8 @@ class Expected(str, Enum):
     """What a plan says of a step."""
 
     FRESH = "up to date"
+    RESTORE = "restore"
+    """From a cache, where everything it needs is now."""
     BUILD = "build"
     BEHIND = "depends"
     """On the result of a step that is built before it."""

@@ -214,7 +214,13 @@ Validation = Annotated[bool, choice({"normal": False, "strict": True})]
 IdentityName = Annotated[str, words(("content", "installed", "image"))]
 Storage = Annotated[str, words(("local", "redis", "s3", "reapi"))]
 PublicKey = Annotated[
-    str, _matching(r"ed25519:[A-Za-z0-9+/]{43}=", "a public key such as ed25519:BASE64", str, "32 bytes in base64")
+    str,
+    _matching(
+        r"ed25519:[A-Za-z0-9+/]{43}=|hmac:PYTEST_BUILD_HMAC_[A-Z0-9_]+",
+        "a public key such as ed25519:BASE64",
+        str,
+        "32 bytes in base64",
+    ),
 ]
 ClassPath = Annotated[
     str, _matching(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "a class such as builders.zig:ZigBuilder", str, "module:Class")

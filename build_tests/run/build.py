@@ -37,6 +37,7 @@ from build_tests.run.toolchain import HINTS, Toolchain
 if TYPE_CHECKING:
     from random import Random
 
+    from build_tests.run.exchange import Exchange, Restored
     from build_tests.run.step import Order, StepResult
 
 
@@ -53,7 +54,11 @@ class Setup:
     run_id: str = ""
     workers: int = 1
     shuffle: int | None = None
+    cache: str | None = None
+    """`--build-cache`."""
     warn: Callable[[str], None]
+    note: Callable[[str], None] = lambda _: None
+    """Takes a line that is worth reading and no warning: a cache that can't be reached fails no strict build."""
 
 
 class Build:
@@ -81,6 +86,25 @@ class Build:
         self._reasons: dict[str, MustRun] = {}
         self._doomed_nodes: list[tuple[str, str]] = []
         self._ready_at: dict[str, float] = {}
+        self._exchange: Exchange | None = None
+
+    @property
+    def exchange(self) -> Exchange:
+        """The way to the artifact cache; where nothing must run it is never taken. Raises ConfigError at first."""
+        if self._exchange is None:
+            from build_tests.run.exchange import Exchange
+            from build_tests.run.keeping import Keeper
+
+            setup = self.setup
+            keeper = Keeper(
+                setup.config.root, setup.config.cache, setup.environ, setup.cache, folder=setup.places.staging,
+                warn=setup.note,
+            )  # fmt: skip
+            self._exchange = Exchange(
+                root=setup.config.root, keeper=keeper, decider=self.decider, state=setup.state, policy=setup.policy,
+                warn=setup.note,
+            )  # fmt: skip
+        return self._exchange
 
     # Driving a run
 
@@ -134,8 +158,21 @@ class Build:
                 return self._settle(self._new(step, Outcome.FRESH, message="nothing changed", key=decision.key))
             case Lacking(missing=missing):
                 return self._settle(self._new(step, Outcome.UNAVAILABLE, message=str(missing)))
+        if (restored := self.exchange.restore(step, decision)) is not None:
+            return self._settle(self._put_back(step, decision, restored))
         self._decided[label] = decision
         return []
+
+    def _put_back(self, step: Step, decision: MustRun, restored: Restored) -> StepRecord:
+        """The step came from a cache."""
+        self.setup.state.ended(step.label, restored.entry)
+        self.decider.note_digests(step.label, restored.entry.digests)
+        now = time.time()
+        return self._new(
+            step, Outcome.RESTORED, message=f"from {restored.found.tier}", key=decision.key, tier=restored.found.tier,
+            reasons=[reason.to_json() for reason in decision.reasons], bytes=restored.found.bytes,
+            seconds=restored.seconds, started=now - restored.seconds, ended=now,
+        )  # fmt: skip
 
     def _unmaskable(self, step: Step) -> str:
         """A secret so short that masking it would mask half of every log, or ""."""
@@ -168,6 +205,12 @@ class Build:
         """How many steps wait for nothing but a worker."""
         return len(self._decided)
 
+    def predicted(self) -> float | None:
+        """Seconds that the steps without an outcome took the last time, all together; None = not known of each."""
+        left = [node for node in self.frontier.unsettled() if node in self.graph.steps]
+        known = [self.seconds.get(label) for label in left]
+        return None if None in known else sum(seconds for seconds in known if seconds)
+
     def take(self) -> Order | None:
         """The most urgent step whose demands fit, marked as started; None when none may start now."""
         for node in self.frontier.ready():
@@ -196,6 +239,7 @@ class Build:
 
             daemons.note(self.setup.places.daemons, result.daemons)
         entry = self._entry(decided, result)
+        self.exchange.keep(step, result, entry, own_memory=bool(step.state) and not order.drop_state)
         self.setup.state.ended(label, entry)
         record = self._ran(step, order, decided, result)
         record.worker = worker
@@ -235,13 +279,17 @@ class Build:
             from build_tests.run import daemons
 
             daemons.stop(self.setup.places.daemons)
+        if self._exchange is not None:
+            self._exchange.keeper.close()
+            if line := self._exchange.keeper.summary():
+                self.setup.note(line)
         memory, state = self.memory, self.setup.state
         try:
             self.table.settle()
         except UnreadableError as error:
             self.setup.warn(str(error))
         for label, record in self.records.items():
-            if record.outcome is Outcome.BUILT:
+            if record.outcome in (Outcome.BUILT, Outcome.RESTORED):
                 outputs.settle(memory.entries[label].outputs, self.table)
         if self.table.dirty or self.tree.dirty or memory.tools != self._tools_before:
             memory.files, memory.folders = self.table.export(), self.tree.export()
@@ -372,15 +420,18 @@ class Build:
         """What `begin(labels)` and running it all would do, as far as that is known now."""
         steps: list[PlannedStep] = []
         will_run: set[str] = set()
+        restored: set[str] = set()
         no_tool: dict[str, str] = {}
         selected = set(labels)
         for label in self.graph.sorted(labels):
             planned = self._planned(label, selected, will_run, no_tool)
             steps.append(planned)
-            if planned.expected in (Expected.BUILD, Expected.BEHIND):
+            if planned.expected not in (Expected.FRESH, Expected.UNAVAILABLE):
                 will_run.add(label)
-        measured = {label: self.seconds[label] for label in will_run if label in self.seconds}
-        known = len(measured) == len(will_run)
+            if planned.expected is Expected.RESTORE:
+                restored.add(label)
+        measured = {label: self.seconds[label] for label in will_run - restored if label in self.seconds}
+        known = len(measured) == len(will_run - restored)
         wall = wall_time(self.graph, measured, self.setup.workers) if known else None
         return Plan(steps=tuple(steps), workers=self.setup.workers, seconds=wall)
 
@@ -400,8 +451,11 @@ class Build:
             case Lacking(missing=missing):
                 no_tool[label] = f"{missing.name} (needed by {label})"
                 return PlannedStep(label=label, expected=Expected.UNAVAILABLE, note=str(missing))
+        found = self.exchange.find(self.graph.steps[label], decision)
+        there = found is not None and self.exchange.keeper.complete(found)
+        expected = Expected.RESTORE if there else Expected.BUILD
         return PlannedStep(
-            label=label, expected=Expected.BUILD, reasons=decision.reasons, key=decision.key, seconds=seconds
+            label=label, expected=expected, reasons=decision.reasons, key=decision.key, seconds=seconds
         )
 
     # Orders
@@ -439,6 +493,7 @@ class Build:
             retries=[retries.count, retries.backoff, list(retries.when)],
             daemons=list(step.daemons),
             junit=list(step.junit),
+            share=self.exchange.share(label),
             hints={**HINTS, **{tool.name: tool.hint for tool in step.tools if tool.hint}},
         )
 

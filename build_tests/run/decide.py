@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from build_tests.core.digest import FileTable, digest_of
 from build_tests.core.fingerprint import SCHEMA, Fingerprint, Reason, definition_of, differences, platform_tag
@@ -21,6 +22,7 @@ from build_tests.run.toolchain import Missing, Toolchain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from build_tests.cache.artifact import Item
     from build_tests.run.images import Engine, Unavailable
 
 
@@ -125,7 +127,7 @@ class Decider:
             return Fresh(key=key, context=context)
         if self._acceptable(entry, reasons, deviation):
             return Fresh(key=key, context=context, accepted=True, fingerprint=now)
-        owned = deviation is None and entry.status == "ok"
+        owned = deviation is None and entry.status == "ok" and not entry.restored
         return Run(key=key, context=context, fingerprint=now, reasons=reasons, owned=owned)
 
     def _context(self, step: Step, tools: list[tuple[str, str]]) -> str:
@@ -283,6 +285,24 @@ class Decider:
                 self._digests[label] = self._as_they_lie(step)
         return self._digests[label]
 
+    def shared_digest(self, label: str, path: str, digest: str) -> str:
+        """The digest that other machines know an output by, which has this one here; "" = there is none.
+
+        Raises:
+            ChangedError, OSError: it is not what it was a moment ago.
+        """
+        output = next(o for o in self.graph.steps[label].outputs if o.path == path)
+        entry = self.memory.entries.get(label, Entry())
+        if output.identity is Identity.IMAGE:
+            return digest
+        if entry.digests.get(path) != digest:
+            return ""
+        if path not in entry.shared and output.identity is Identity.CONTENT:
+            from build_tests.run.sharing import shared_items
+
+            entry.shared = shared_outputs(self.graph.steps[label], shared_items(self.root, entry.outputs), entry.shared)
+        return entry.shared.get(path, "")
+
     def _as_they_lie(self, step: Step) -> dict[str, str]:
         digests = dict(outputs.capture(self.root, step.outputs, self.table, self.tree).digests)
         for output in step.outputs:
@@ -346,3 +366,13 @@ class Decider:
         for step in self.graph.steps.values():
             yield from step.base_images
             yield from (o.path for o in step.outputs if o.identity is Identity.IMAGE)
+
+
+def shared_outputs(
+    step: Step, items: Iterable[Item], known: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Content output → the digest that other machines know it by, beside what is known of the others."""
+    from build_tests.cache.artifact import digest_of as shared
+
+    listed = list(items)
+    return {**known, **{o.path: shared(listed, o.path) for o in step.outputs if o.identity is Identity.CONTENT}}

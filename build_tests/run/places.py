@@ -27,6 +27,11 @@ class Places:
         return f"{self.folder}/journal"
 
     @property
+    def staging(self) -> str:
+        """Files on their way from a cache to the outputs."""
+        return f"{self.folder}/staging"
+
+    @property
     def runs(self) -> str:
         """Records of runs, `ID.jsonl`."""
         return f"{self.folder}/runs"

@@ -41,6 +41,10 @@ class Entry:
     """How long its last good run took."""
     context: str = ""
     """What else than files entered the key, as a digest; "" where the files of `fingerprint` may not be all."""
+    shared: dict[str, str] = field(default_factory=dict)
+    """Output path → the digest that other machines know it by; empty where nobody has asked yet."""
+    restored: bool = False
+    """Its outputs came from a cache: a tool's own memory in this checkout does not belong to them."""
     cases: str = ""
     """The JUnit cases its own tool reported, as XML text; they join the report of a run that restores it."""
 

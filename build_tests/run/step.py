@@ -59,6 +59,8 @@ class Order:
     junit: list[str]
     hints: dict[str, str]
     """Tool → how to get it."""
+    share: bool = False
+    """Name the outputs as other machines would, for the artifact cache and for the keys of dependents."""
 
     def dump(self) -> str:
         """As one JSON text."""
@@ -98,6 +100,8 @@ class StepResult:
     cases: str = ""
     warnings: list[str] = field(default_factory=list)
     daemons: list[list[Any]] = field(default_factory=list)
+    items: list[list[Any]] | None = None
+    """The content outputs as `cache.artifact` encodes them; None where they can't be shared."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -137,6 +141,8 @@ class Runner:
             _take_in(self.root, order, declared, result)
         if result.ok:
             result.raced = self._changed_inputs(order)
+        if result.ok and order.share and not result.raced:
+            _name_for_others(self.root, order, result)
         # A step that failed has test results to show as well.
         result.cases = _read_cases(self.root, order)
         return result
@@ -251,6 +257,33 @@ def _take_in(root: str, order: Order, declared: list[Output], result: StepResult
         result.message = f"declared output not produced: {', '.join(missing)}"
         result.tail = logs.tail(order.log)
         result.digests = {}
+
+
+def _name_for_others(root: str, order: Order, result: StepResult) -> None:
+    """Make the outputs' manifest for the cache. What is edited just now, or holds a secret, is not shared."""
+    from build_tests.cache.artifact import encode
+    from build_tests.run.sharing import ChangedError, shared_items
+
+    secrets = _secret_values(order)
+    if secrets and (path := _with_a_secret(root, result.manifest, secrets)):
+        result.warnings.append(f"{path} holds a secret: the outputs are not kept in a cache")
+        return
+    try:
+        result.items = encode(shared_items(root, result.manifest))
+    except (ChangedError, OSError) as error:
+        result.warnings.append(f"{error} changed while it was read: the outputs are not kept in a cache")
+
+
+def _with_a_secret(root: str, manifest: list[Any], secrets: tuple[str, ...]) -> str:
+    """The first file that holds one of them, in any of the forms that are masked, or ""."""
+    for path, mode, *_ in manifest:
+        if mode in ("f", "x"):
+            masker = Masker(secrets)
+            with open(os.path.join(root, path), "rb") as file:
+                data = file.read()
+            if masker.feed(data) + masker.finish() != data:
+                return str(path)
+    return ""
 
 
 def _take_in_images(references: list[str], environment: Mapping[str, str], result: StepResult) -> list[str]:

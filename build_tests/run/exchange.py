@@ -1,0 +1,155 @@
+"""Between a build and the artifact cache: which steps may come from there, putting one back, handing one over.
+
+Knows a step's decision and its result; stores, trust and threads are the keeper's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from build_tests.cache.artifact import decode, place
+from build_tests.core.model import Identity, Step, Strategy
+from build_tests.run import outputs
+from build_tests.run.decide import Decider, Policy, Run, shared_outputs
+from build_tests.run.keeping import Found, Keeper, Leavings, storable
+from build_tests.run.sharing import ChangedError, shared_fingerprint, shared_key
+from build_tests.run.state import Entry, StateStore
+
+if TYPE_CHECKING:
+    from build_tests.run.step import StepResult
+
+MUST_RUN = frozenset({"forced", "off", "not-incremental", "uncached"})
+"""Reasons for which a step runs whatever the caches say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A step that was put back."""
+
+    found: Found
+    entry: Entry
+    seconds: float
+    """What finding and placing took."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    key: str
+    fingerprint: list[Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """For one run."""
+
+    root: str
+    keeper: Keeper
+    decider: Decider
+    state: StateStore
+    policy: Policy
+    warn: Callable[[str], None]
+    _shared: dict[str, _Shared] = field(default_factory=dict)
+    """What other machines know a step's run by, for those that run or are restored."""
+
+    @property
+    def on(self) -> bool:
+        """Whether results of this run have names that others know, and go to the cache."""
+        return self.keeper.on and self.policy.strategy is not Strategy.OFF
+
+    # Reading
+
+    def find(self, step: Step, decided: Run) -> Found | None:
+        """What a cache has for a step that must run, or None. Notes the step's key for `keep`."""
+        if not self.on:
+            return None
+        shared = self._name(step, decided)
+        may = step.cache and storable(step.outputs) and MUST_RUN.isdisjoint(reason.kind for reason in decided.reasons)
+        return self.keeper.find(shared.key, step.outputs) if shared and may else None
+
+    def _name(self, step: Step, decided: Run) -> _Shared | None:
+        try:
+            fingerprint = shared_fingerprint(self.root, decided.fingerprint, self.decider.shared_digest)
+        except (ChangedError, OSError):
+            return None  # an input is being edited: the step runs, and notices
+        if fingerprint is None:
+            return None
+        shared = self._shared[step.label] = _Shared(shared_key(fingerprint), fingerprint)
+        return shared
+
+    def restore(self, step: Step, decided: Run) -> Restored | None:
+        """Put back what a cache has; None = the step must run. Never half of it under a good name."""
+        began = time.monotonic()
+        found = self.find(step, decided)
+        if found is None:
+            return None
+        with self.keeper.staged(found) as folder:
+            placed = folder is not None and self._place(step, found, folder)
+        captured = self._captured(step) if placed else None
+        if captured is None or captured.missing:
+            return None
+        seconds = time.monotonic() - began
+        entry = Entry(
+            key=decided.key, fingerprint=decided.fingerprint.to_json(), context=decided.context,
+            outputs=captured.manifest, digests=dict(captured.digests), seconds=found.record.seconds,
+            cases=found.record.cases, shared=shared_outputs(step, found.record.items), restored=True,
+        )  # fmt: skip
+        self.keeper.restored(found, seconds)
+        return Restored(found=found, entry=entry, seconds=seconds)
+
+    def _place(self, step: Step, found: Found, folder: str) -> bool:
+        from build_tests.run.git import Git
+
+        before = self.state.memory.entries.get(step.label, Entry())
+        # From here on the outputs are what a run that was cut off left, until the entry is whole.
+        self.state.started(step.label)
+        try:
+            wrong = outputs.clean(
+                self.root, step.outputs, manifest_paths=[entry[0] for entry in before.outputs],
+                interrupted=before.status in ("interrupted", "failed", "raced"), git=Git(self.root),
+            )  # fmt: skip
+            if wrong is None:
+                place(self.root, found.record.items, folder)
+        except OSError as error:
+            self.warn(f"{step.label} can't be restored: {error.filename}: {error.strerror}")
+            return False
+        if wrong is not None:
+            self.state.ended(step.label, before)  # nothing was touched; the step itself will say what is in the way
+        return wrong is None
+
+    def _captured(self, step: Step) -> outputs.Captured | None:
+        decider = self.decider
+        decider.ran(step.label)
+        try:
+            return outputs.capture(self.root, step.outputs, decider.table, decider.tree)
+        except OSError as error:
+            self.warn(f"{step.label} can't be restored: {error}")
+            return None
+
+    # Writing
+
+    def share(self, label: str) -> bool:
+        """Whether the step's worker shall name its outputs as others would."""
+        return label in self._shared
+
+    def keep(self, step: Step, result: StepResult, entry: Entry, *, own_memory: bool) -> None:
+        """Note the names of a good result for its dependents, and hand it to the cache if it may go there.
+
+        What a tool made from its own earlier state (`own_memory`) is not reproducible, so not for others.
+        """
+        shared = self._shared.pop(step.label, None)
+        if shared is None or entry.status != "ok":
+            return
+        items = decode(result.items) if result.items is not None else None
+        if items is not None:
+            entry.shared = shared_outputs(step, items)
+        entry.shared.update({o.path: shared.key for o in step.outputs if o.identity is Identity.INSTALLED})
+        if items is not None and step.cache and storable(step.outputs) and not own_memory:
+            self.keeper.keep(
+                Leavings(
+                    label=step.label, key=shared.key, items=items, seconds=result.seconds, cases=result.cases,
+                    fingerprint=shared.fingerprint,
+                )
+            )  # fmt: skip

@@ -1,0 +1,333 @@
+"""What one run has to do with the artifact cache: find what a step left elsewhere or before, put it back, keep it.
+
+Opens nothing until the first step must run. What can't be believed, read or completed is a miss, counted and at most
+warned of; no fault of a store is ever an error of the build. Knows no order and no session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from build_tests.cache import artifact, pointer
+from build_tests.cache.artifact import Item
+from build_tests.cache.guarded import Guarded
+from build_tests.cache.model import Blob, StoreError
+from build_tests.cache.opening import open_store
+from build_tests.cache.permissions import permissions
+from build_tests.cache.record import Record, blobs_in, body_of, record_of
+from build_tests.cache.trust import Address, Trust, UntrustedError, exposures, trust_of
+from build_tests.core.model import CacheSettings, Identity, Output
+
+if TYPE_CHECKING:
+    from build_tests.cache.tiers import Tiers
+
+FINISH_SECONDS = 30.0
+"""How long the end of a run waits for uploads."""
+SWEEP_SECONDS = 0.2
+"""What eviction may take at the end of a run that kept something."""
+AT_ONCE = 8
+"""Downloads of one step at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A record that was believed."""
+
+    key: str
+    record: Record
+    tier: str
+    address: Address
+    envelope: bytes
+
+    @property
+    def bytes(self) -> int:
+        """Of the outputs."""
+        return sum(item.size for item in self.record.items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leavings:
+    """What a step of this run has left, to be kept."""
+
+    label: str
+    key: str
+    items: tuple[Item, ...]
+    seconds: float
+    cases: str
+    fingerprint: Any
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the cache did in this run."""
+
+    looked: int = 0
+    restored: dict[str, int] = field(default_factory=dict)
+    """By tier."""
+    bytes: int = 0
+    seconds_saved: float = 0.0
+    """What building would have taken, less what restoring took."""
+    kept: int = 0
+    refused: int = 0
+    """Entries that were not believed."""
+    incomplete: int = 0
+    """Records whose blobs were gone."""
+
+
+class Keeper:
+    """The cache of one run.
+
+    Args:
+        root: absolute.
+        settings: of the build file.
+        environ: permissions, scope, key, credentials.
+        option: `--build-cache`.
+        folder: for files on their way, on the checkout's file system; made when needed.
+        warn: takes one line.
+
+    Raises (by `opened`, so at the first use):
+        ConfigError: what the environment or the user's file says of the cache is wrong.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self, root: str, settings: CacheSettings, environ: Mapping[str, str], option: str | None, *, folder: str,
+        warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._root = root
+        self._settings = settings
+        self._environ = environ
+        self._folder = folder
+        self._warn = warn
+        self._permissions = permissions(environ, option)
+        self.on = settings.enabled and self._permissions.local
+        """Whether anything is ever looked up or kept."""
+        self.tally = Tally()
+        self._tiers: Tiers | None = None
+        self._trust = Trust()
+        self._remote = False
+        self._numbers = itertools.count()
+        self._warned: set[str] = set()
+        self._work: SimpleQueue[Leavings | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def opened(self) -> Tiers:
+        """The tiers, opened with the first call."""
+        if self._tiers is None:
+            granted = self._permissions
+            self._trust = trust = trust_of(self._settings, granted, self._environ)
+            for note in (*granted.notes, *trust.notes, *exposures(trust, self._environ)):
+                self._warn(f"cache: {note}")
+            self._remote = any(name != "local" for name in self._settings.storage)
+            wanted = granted.remote == "rw"
+            why = trust.why_not(remote=True) if wanted and self._remote else ""
+            if why:
+                self._warn(f"cache: nothing is written to remote tiers: {why}")
+            self._tiers = open_store(self._settings, self._environ, self._warn, writable=wanted and not why)
+        return self._tiers
+
+    # Reading
+
+    def find(self, key: str, outputs: Sequence[Output]) -> Found | None:
+        """The record of a key that is believed and fits the declared outputs; its blobs may be gone."""
+        tiers = self.opened()
+        self.tally.looked += 1
+        for address in self._trust.actions(key, remote=False):
+            for tier, envelope in tiers.candidates(address.lookup):
+                record = self._believed(address, envelope, outputs, remote=tier != "local")
+                if record is not None:
+                    return Found(key=key, record=record, tier=tier, address=address, envelope=envelope)
+        return None
+
+    def _believed(self, address: Address, envelope: bytes, outputs: Sequence[Output], *, remote: bool) -> Record | None:
+        try:
+            record = record_of(self._trust.opened(address, envelope, remote=remote))
+            artifact.checked(record.items, declared(outputs))
+        except UntrustedError as error:
+            self.tally.refused += 1
+            if error.refusal.suspicious:
+                self._warn_once(f"cache, security: {error.reason}: it is not used")
+            return None
+        except ValueError:
+            self.tally.refused += 1
+            return None
+        return record
+
+    def complete(self, found: Found) -> bool:
+        """Whether all its blobs are there now: for a plan."""
+        return not self.opened().missing(artifact.blobs_of(found.record.items))
+
+    @contextlib.contextmanager
+    def staged(self, found: Found) -> Iterator[str | None]:
+        """Its files, fetched and verified, in a folder that is gone afterwards; None where one could not be had."""
+        folder = os.path.join(self._folder, f"restore-{os.getpid()}-{next(self._numbers)}")
+        missing: object = True
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            missing = artifact.stage(found.record.items, self.opened().fetch, folder, each=self._each())
+        except StoreError:
+            missing = True
+        except OSError as error:
+            self._warn_once(f"cache: nothing can be restored: {error.filename}: {error.strerror}")
+        if missing:
+            self.tally.incomplete += 1
+        try:
+            yield None if missing else folder
+        finally:
+            artifact.discard(folder)
+
+    def _each(self) -> Any:
+        if not self._remote:
+            return map
+        from concurrent.futures import ThreadPoolExecutor
+
+        # Made for one step: most builds restore nothing from afar.
+        def each(*arguments: Any) -> list[Any]:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                return list(pool.map(*arguments))
+
+        return each
+
+    def restored(self, found: Found, seconds: float) -> None:
+        """Count it, and keep the record nearer where it came from afar."""
+        tally = self.tally
+        tally.restored[found.tier] = tally.restored.get(found.tier, 0) + 1
+        tally.bytes += found.bytes
+        tally.seconds_saved += max(0.0, found.record.seconds - seconds)
+        if found.tier != "local":
+            self.opened().fill(found.address.lookup, found.envelope, [*artifact.blobs_of(found.record.items)])
+
+    # Writing
+
+    def keep(self, leavings: Leavings) -> None:
+        """Keep what a step left, behind the build's back."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep_all, name="build-keeper", daemon=True)
+            self._thread.start()
+        self._work.put(leavings)
+
+    def _keep_all(self) -> None:
+        while (leavings := self._work.get()) is not None:
+            self._keep_one(leavings)
+
+    def _keep_one(self, leavings: Leavings) -> None:
+        try:
+            self._keep(leavings)
+        except StoreError:
+            return  # its tier has warned, or the outputs were edited since
+        except (OSError, UntrustedError) as error:
+            self._warn_once(f"cache: {leavings.label} was not kept: {error}")
+
+    def _keep(self, leavings: Leavings) -> None:
+        tiers = self.opened()
+        address = Address("action", self._trust.scope, leavings.key)
+        record = Record(
+            label=leavings.label, items=leavings.items, seconds=leavings.seconds, cases=leavings.cases,
+            fingerprint=leavings.fingerprint,
+        )  # fmt: skip
+        envelope = self._trust.sealed(address, body_of(record))
+        blobs: dict[Blob, str] = {item.blob: item.path for item in leavings.items if item.is_file}
+        for blob, path in blobs.items():
+            tiers.store(blob, os.path.join(self._root, path))
+        if not tiers.write_record(address.lookup, envelope, [*blobs]):
+            self._replace_bad(tiers, address, envelope, [*blobs])
+        self._point(tiers, leavings)
+        self.tally.kept += 1
+
+    def _replace_bad(self, tiers: Tiers, address: Address, envelope: bytes, blobs: Sequence[Blob]) -> None:
+        """A record that is there stays, unless it can't be believed or has lost a blob: then it counts as absent."""
+        there = next((text for tier, text in tiers.candidates(address.lookup) if tier == "local"), None)
+        if there is None:
+            return
+        try:
+            record = record_of(self._trust.opened(address, there, remote=False))
+            bad = bool(tiers.missing(artifact.blobs_of(record.items)))
+        except (UntrustedError, ValueError):
+            bad = True
+        if bad:
+            tiers.write_record(address.lookup, envelope, blobs, over=there)
+
+    def _point(self, tiers: Tiers, leavings: Leavings) -> None:
+        """Put the key first in the list of the step's last keys, so that a miss elsewhere can be explained."""
+        address = Address("pointer", self._trust.scope, leavings.label)
+        there = tiers.read_record(address.lookup)
+        keys: tuple[str, ...] = ()
+        if there is not None:
+            with contextlib.suppress(UntrustedError, ValueError):
+                keys = pointer.keys_of(self._trust.opened(address, there, remote=False))
+        if keys[:1] != (leavings.key,):
+            body = pointer.body_of(pointer.with_key(keys, leavings.key))
+            tiers.write_record(address.lookup, self._trust.sealed(address, body), [], over=there)
+
+    # The end
+
+    def close(self) -> None:
+        """Finish what is being kept, within limits; make room where it is time to."""
+        if self._thread is not None:
+            self._work.put(None)
+            self._thread.join(FINISH_SECONDS)
+            self._thread = None
+        if self._tiers is None:
+            return
+        if left := self._tiers.finish(FINISH_SECONDS):
+            self._warn(f"cache: {left} uploads were not finished within {FINISH_SECONDS:g} seconds and are given up")
+        self._sweep(self._tiers)
+        self._tiers.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _sweep(self, tiers: Tiers) -> None:
+        from build_tests.cache.evict import Evictor
+        from build_tests.cache.local import LocalStore
+
+        for tier in tiers.tiers:
+            store = getattr(tier.store, "store_itself", tier.store)
+            if isinstance(store, LocalStore) and self.tally.kept:
+                store.close()  # what was added is known from now on
+                evictor = Evictor(store, ttl=self._settings.ttl, max_size=self._settings.max_size, blobs_of=blobs_in)
+                with contextlib.suppress(StoreError):
+                    evictor.run(budget_seconds=SWEEP_SECONDS)
+
+    def summary(self) -> str:
+        """What the cache did, in one line; "" where that is not worth one."""
+        tally, parts = self.tally, []
+        if count := sum(tally.restored.values()):
+            where = ", ".join(f"{number} from {tier}" for tier, number in tally.restored.items())
+            saved = f", {tally.seconds_saved:.1f} s saved" if tally.seconds_saved >= 0.05 else ""  # noqa: PLR2004
+            parts = [f"{where} ({_size(tally.bytes)}{saved})", f"{tally.looked - count} missed"]
+        parts += [f"{number} {what}" for number, what in self._troubles() if number]
+        return f"cache: {', '.join(parts)}" if parts else ""
+
+    def _troubles(self) -> list[tuple[int, str]]:
+        stores = [tier.store for tier in self._tiers.tiers] if self._tiers else []
+        errors = [(store.traffic.errors, f"errors of {store.name}") for store in stores if isinstance(store, Guarded)]
+        return [(self.tally.refused, "not believed"), (self.tally.incomplete, "incomplete"), *errors]
+
+    def _warn_once(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            self._warn(line)
+
+
+def declared(outputs: Sequence[Output]) -> list[tuple[str, bool]]:
+    """As manifests take them."""
+    return [(output.path, output.directory) for output in outputs if output.identity is Identity.CONTENT]
+
+
+def storable(outputs: Sequence[Output]) -> bool:
+    """Whether a step's outputs can be kept: some, and all of them files."""
+    return bool(outputs) and all(output.identity is Identity.CONTENT for output in outputs)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":  # noqa: PLR2004
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError

@@ -1,0 +1,109 @@
+"""Short rebuilds under `-n`: over before a worker is up, and never slower for a wrong guess."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from build_tests.session.lane import patience
+
+
+def three(ws, command="cat in >out"):
+    """`a:make`, `b:make` and `c:make`, each with its own input."""
+    step = {"command": command, "inputs": ["in"], "outputs": ["out"]}
+    ws.components(**{name: {"steps": {"make": step}} for name in "abc"})
+    for name in "abc":
+        ws.write(f"{name}/in", "1")
+
+
+def test_a_short_rebuild_starts_no_worker(build_workspace):
+    ws = build_workspace
+    three(ws)
+    first = ws.build("-n2")
+    assert "bringing up nodes" in first.output
+    assert {step.worker for step in first.steps.values()} <= {"gw0", "gw1"}
+    ws.write("a/in", "2")
+    second = ws.build("-n2")
+    assert second.outcomes() == {"a:make": "built", "b:make": "fresh", "c:make": "fresh"}
+    assert "bringing up nodes" not in second.output
+    assert "1 built" in second.output
+    assert ws.read("a/out") == "2"
+
+
+def test_steps_that_take_longer_than_they_did_get_workers_after_all(build_workspace):
+    """Two steps that now wait for each other: nothing but running them at once lets the build end."""
+    ws = build_workspace
+    meet = "cat in >out; if [ -e ../meet ]; then touch here; until [ -e ../{}/here ]; do sleep 0.05; done; fi"
+    ws.components(
+        a={"steps": {"make": {"command": meet.format("b"), "inputs": ["in"], "outputs": ["out"]}}},
+        b={"steps": {"make": {"command": meet.format("a"), "inputs": ["in"], "outputs": ["out"]}}},
+    )
+    for name in "ab":
+        ws.write(f"{name}/in", "1")
+    ws.build("-n2")
+    ws.write("meet", "")
+    for name in "ab":
+        ws.write(f"{name}/in", "2")
+    result = ws.build("-n2")
+    assert result.status == 0, result.output
+    assert result.outcomes() == {"a:make": "built", "b:make": "built"}
+    assert "bringing up nodes" in result.output
+
+
+@pytest.mark.parametrize("option", [(), ("-x",)], ids=["on", "x"])
+def test_a_failure_in_the_lane_is_one_like_any_other(build_workspace, option):
+    ws = build_workspace
+    three(ws, "grep -v bad in >out")
+    ws.build("-n2")
+    for name in "abc":
+        ws.write(f"{name}/in", "bad" if name == "a" else "good")
+    result = ws.build("-n2", *option)
+    assert result.status == 1
+    assert result["a:make"].value == "failed"
+    assert set(result.outcomes()) == {"a:make", "b:make", "c:make"}
+    assert "a:make" in result.output.rpartition("short test summary")[2]
+    mended = ws.build("-n2", "--lf") if not option else None
+    assert mended is None or mended["a:make"].value == "failed"
+
+
+def test_hooks_of_a_conftest_are_not_passed_over(build_workspace):
+    ws = build_workspace
+    three(ws)
+    ws.write("conftest.py", "def pytest_runtest_setup(item):\n    open('seen', 'a').write(item.name + '\\n')\n")
+    ws.build("-n2")
+    ws.write("a/in", "2")
+    ws.build("-n2")
+    assert ws.read("seen").splitlines().count("a:make") == 2
+
+
+def test_an_interrupt_ends_what_runs_in_the_lane(build_workspace):
+    ws = build_workspace
+    three(ws, "cat in >out; if [ -e ../hang ]; then echo $$ >../pid; exec sleep 300; fi")
+    ws.build("-n2")
+    ws.write("hang", "")
+    ws.write("a/in", "2")
+    run = subprocess.Popen(
+        ws.command("build.yml", "-n2"), cwd=ws.root, env=ws.environ, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    limit = time.monotonic() + 60
+    while not (ws.root / "pid").exists() or not ws.read("pid").strip():
+        assert time.monotonic() < limit
+        assert run.poll() is None
+        time.sleep(0.02)
+    pid = int(ws.read("pid"))
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 2, output
+    assert not os.path.exists(f"/proc/{pid}")
+    (ws.root / "hang").unlink()
+    assert ws.build("-n2")["a:make"].value == "built"
+
+
+def test_the_lane_is_for_what_is_known_to_be_short():
+    assert patience(None, 3, 2) == 0
+    assert patience(0.1, 3, 2) > 0.1
+    assert patience(30.0, 3, 2) == 0
+    assert patience(30.0, 1, 1) > 30  # nothing would run beside it
