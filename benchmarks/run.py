@@ -9,6 +9,7 @@ installed into an environment under build/ that has nothing else, so that no plu
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import time
 import venv
@@ -110,8 +111,14 @@ def set_up(made: Workspace, tool: Tool, root: str) -> None:
         workspace.write(os.path.join(root, name), render(made))
 
 
+def forget() -> None:
+    """Empty the artifact cache: nothing is restored where building is measured."""
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
 def wipe(made: Workspace, tool: Tool, root: str) -> None:
-    """Back to a fresh clone."""
+    """Back to a fresh clone on a fresh machine."""
+    forget()
     subprocess.run(["rm", "-rf", *tool.leftovers, *made.outputs], cwd=root, check=True)
 
 
@@ -179,6 +186,7 @@ def comparison_table(comparison: Comparison) -> str:
 def built(made: Workspace, folder: str, name: str) -> Taken:
     """The workspace built by pytest-build in a new folder."""
     root = os.path.join(folder, name)
+    forget()
     set_up(made, tools()[0], root)
     return measure.take(BUILD, root)
 
@@ -282,6 +290,7 @@ def report(sizes: Sizes) -> str:
     """Measure, and write it all down."""
     made = workspace.layered(layers=sizes.layers, width=sizes.width, inputs=1)
     with measure.scratch() as folder:
+        os.environ["XDG_CACHE_HOME"] = os.path.join(folder, "cache")
         comparison = compare(sizes, folder)
         own = own_table(sizes, comparison, folder)
         scales = [scale(sizes.layers // 2, sizes.width, sizes.inputs, folder)]

@@ -57,7 +57,7 @@ def test_odd_names_as_inputs_and_outputs(build_workspace, mode):
     assert gone["a:copy"].value == "built"
     assert names(ws.root / "a/out") == sorted(set(ODD) - {ODD[1]})
     os.unlink(os.path.join(os.fsencode(ws.root / "a/out"), ODD[0]))
-    assert ws.build(mode).outcomes() == {"a:copy": "built", "b:count": "fresh"}
+    assert ws.build(mode).outcomes() == {"a:copy": "restored", "b:count": "fresh"}
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_an_empty_folder_is_an_output(build_workspace, mode):
     assert set(ws.build(mode).outcomes().values()) == {"built"}
     assert set(ws.build(mode).outcomes().values()) == {"fresh"}
     (ws.root / "a/out").rmdir()
-    assert ws.build(mode).outcomes() == {"a:make": "built", "b:use": "fresh"}
+    assert ws.build(mode).outcomes() == {"a:make": "restored", "b:use": "fresh"}
     shutil.rmtree(ws.root / "a/deep/er")
-    assert ws.build(mode).outcomes() == {"a:make": "built", "b:use": "fresh"}
+    assert ws.build(mode).outcomes() == {"a:make": "restored", "b:use": "fresh"}
     assert (ws.root / "a/deep/er/est").is_dir()
 
 
@@ -134,7 +134,7 @@ def test_an_empty_file_and_no_file_are_not_the_same(build_workspace):
     ws.write("a/src/two", "")
     assert ws.build("-n0")["a:make"].value == "built"
     (ws.root / "a/src/two").unlink()
-    assert ws.build("-n0")["a:make"].value == "built"
+    assert ws.build("-n0")["a:make"].value == "restored"
     assert ws.read("a/list") == "one\n"
 
 
@@ -173,7 +173,7 @@ def test_links_in_outputs_are_kept_as_links(build_workspace, mode):
     for name, target in (("good", "other"), ("loop", "pool")):
         (ws.root / "a/out" / name).unlink()
         (ws.root / "a/out" / name).symlink_to(target)
-        assert ws.build(mode).outcomes() == {"a:make": "built"}
+        assert ws.build(mode).outcomes() == {"a:make": "restored"}
     assert os.readlink(ws.root / "a/out/loop") == "loop"
     ws.write("a/in.txt", "two\n")
     assert ws.build(mode).outcomes() == {"a:make": "built"}

@@ -182,7 +182,7 @@ def test_whatever_lies_in_the_states_place_the_build_is_right(built, damage):
 def test_a_newer_state_stays_as_it_is(built):
     theirs = b'[2, "0"]\n{"of": "another release"}'
     state_file(built).write_bytes(theirs)
-    assert set(built.build().values()) == {Outcome.BUILT}
+    assert set(built.build().values()) == {Outcome.RESTORED}
     assert state_file(built).read_bytes() == theirs
     assert any("newer release" in line for line in built.warnings)
 
@@ -196,7 +196,7 @@ def test_damage_is_one_warning_and_a_rebuild_through_pytest(build_workspace):
     path.write_bytes(b"\0" * 100)
     result = ws.build()
     assert result.status == 0, result.output
-    assert set(result.outcomes().values()) == {"built"}
+    assert set(result.outcomes().values()) == {"restored"}
     assert result.output.count("everything counts as not built") == 1
     assert set(ws.build().outcomes().values()) == {"fresh"}
 

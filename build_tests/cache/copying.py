@@ -13,10 +13,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 STRIDE = 8 << 20
 """Bytes that the copy goes ahead at a time."""
@@ -107,7 +103,7 @@ def read(source: int, size: int) -> bytes:
         raise ReadError(error) from error
 
 
-def write(target: int, data: ReadableBuffer) -> None:
+def write(target: int, data: bytes | bytearray | memoryview) -> None:
     """All of it: a nearly full disk takes a part and says so only the next time. Raises OSError."""
     left = memoryview(data)
     while left:

@@ -158,7 +158,7 @@ def test_outputs_edited_removed_or_added_by_hand_are_noticed(build_workspace):
     ):
         spoil()
         result = ws.build()
-        assert result.outcomes() == {"a:make": "built"}
+        assert result.outcomes() == {"a:make": "restored"}
         assert result.steps["a:make"].reasons[0]["kind"] == kind
         assert ws.read("a/out/one") == "1\n"
     ws.write("a/out/stranger", "not ours\n")

@@ -79,7 +79,10 @@ def test_without_the_cache_plugin_builds_stay_incremental(ws):
 
 def test_cache_clear_forgets_what_was_built(ws):
     ws.build("-k", "use")
-    assert set(ws.build("-k", "use", "--cache-clear", "-n2").outcomes().values()) == {"built"}
+    # Hashes are forgotten, artifacts are not.
+    assert set(ws.build("-k", "use", "--cache-clear", "-n2").outcomes().values()) == {"restored"}
+    forgotten = ws.build("-k", "use", "--cache-clear", "--build-cache", "off", "-n2")
+    assert set(forgotten.outcomes().values()) == {"built"}
     assert set(ws.build("-k", "use", "-n2").outcomes().values()) == {"fresh"}
 
 
