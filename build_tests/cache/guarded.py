@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from build_tests.cache.background import DaemonPool
@@ -114,7 +114,7 @@ class Guarded:
         self._preparing = threading.Lock()
         self._prepared = not isinstance(store, Prepares)
         self._pool = DaemonPool(f"cache-{store.name}")
-        self._traffic = Traffic()
+        self._sums: dict[str, Any] = asdict(Traffic())
         self._off: str | None = None
         self._writing_off: str | None = None
         self._warned = False
@@ -137,7 +137,7 @@ class Guarded:
     def traffic(self) -> Traffic:
         """What went through until now."""
         with self._lock:
-            return self._traffic
+            return Traffic(**self._sums)
 
     @property
     def off(self) -> str | None:
@@ -303,7 +303,7 @@ class Guarded:
     def _lost(self, now: float) -> float:
         """Seconds lost, those that run included."""
         running = now - max(min(self._late.values()), self._counted) if self._late else 0.0
-        return self._traffic.lost_seconds + max(0.0, running)
+        return float(self._sums["lost_seconds"]) + max(0.0, running)
 
     def _ended(self, waiter: _Call, *, failed: bool) -> None:
         with self._lock:
@@ -311,10 +311,10 @@ class Guarded:
             self._calls.discard(waiter)
             if failed or now - waiter.started > waiter.due + waiter.moved() / FLOOR:
                 self._late[waiter] = waiter.started
-                self._traffic = replace(self._traffic, lost_seconds=self._lost(now))
+                self._sums["lost_seconds"] = self._lost(now)
                 self._counted = now
             self._late.pop(waiter, None)
-            spent = self._traffic.lost_seconds
+            spent = self._sums["lost_seconds"]
         if self._budget is not None and spent >= self._budget:
             self._turn_off(self._slow())
 
@@ -331,8 +331,8 @@ class Guarded:
 
     def _count(self, **more: float) -> None:
         with self._lock:
-            sums: dict[str, Any] = {name: getattr(self._traffic, name) + value for name, value in more.items()}
-            self._traffic = replace(self._traffic, **sums)
+            for name, value in more.items():
+                self._sums[name] += value
 
     def _corrupt(self, error: CorruptError) -> None:
         self._count(errors=1, corrupt=1)

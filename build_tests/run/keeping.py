@@ -11,9 +11,10 @@ import itertools
 import os
 import shutil
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from build_tests.cache import artifact, pointer
@@ -33,6 +34,8 @@ FINISH_SECONDS = 30.0
 """How long the end of a run waits for uploads."""
 SWEEP_SECONDS = 0.2
 """What eviction may take at the end of a run that kept something."""
+LOOK_SECONDS, PAUSE_SECONDS, PATIENCE_SECONDS = 0.05, 0.04, 1.0
+"""How often what waits to be kept is looked at; how long nothing must have ended before it is; how long it may wait."""
 AT_ONCE = 8
 """Downloads of one step at a time."""
 
@@ -112,10 +115,12 @@ class Keeper:
         self.tally = Tally()
         self._tiers: Tiers | None = None
         self._trust = Trust()
-        self._remote = False
+        self._remote = self._shares = False
         self._numbers = itertools.count()
         self._warned: set[str] = set()
-        self._work: SimpleQueue[Leavings | None] = SimpleQueue()
+        self._work: deque[Leavings] = deque()
+        self._first = self._last = 0.0
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     def opened(self) -> Tiers:
@@ -130,7 +135,8 @@ class Keeper:
             why = trust.why_not(remote=True) if wanted and self._remote else ""
             if why:
                 self._warn(f"cache: nothing is written to remote tiers: {why}")
-            self._tiers = open_store(self._settings, self._environ, self._warn, writable=wanted and not why)
+            self._shares = self._remote and wanted and not why
+            self._tiers = open_store(self._settings, self._environ, self._warn, writable=self._shares)
         return self._tiers
 
     # Reading
@@ -207,15 +213,27 @@ class Keeper:
     # Writing
 
     def keep(self, leavings: Leavings) -> None:
-        """Keep what a step left, behind the build's back."""
+        """Keep what a step left, behind the build's back: when nothing has ended for a moment, or after a second."""
+        now = time.monotonic()
+        self._last = now
+        if not self._work:
+            self._first = now
+        self._work.append(leavings)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._keep_all, name="build-keeper", daemon=True)
+            self._thread = threading.Thread(target=self._keep_in_pauses, name="build-keeper", daemon=True)
             self._thread.start()
-        self._work.put(leavings)
 
-    def _keep_all(self) -> None:
-        while (leavings := self._work.get()) is not None:
-            self._keep_one(leavings)
+    def _keep_in_pauses(self) -> None:
+        # Of two threads that run Python code, each costs the other's short steps several milliseconds: in a volley of
+        # them this one must wait.
+        while not self._closing.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            if self._work and (now - self._last > PAUSE_SECONDS or now - self._first > PATIENCE_SECONDS):
+                self._keep_waiting()
+
+    def _keep_waiting(self, *, to_the_end: bool = False) -> None:
+        while self._work and (to_the_end or not self._closing.is_set()):
+            self._keep_one(self._work.popleft())
 
     def _keep_one(self, leavings: Leavings) -> None:
         try:
@@ -238,7 +256,8 @@ class Keeper:
             tiers.store(blob, os.path.join(self._root, path))
         if not tiers.write_record(address.lookup, envelope, [*blobs]):
             self._replace_bad(tiers, address, envelope, [*blobs])
-        self._point(tiers, leavings)
+        if self._shares:
+            self._point(tiers, leavings)
         self.tally.kept += 1
 
     def _replace_bad(self, tiers: Tiers, address: Address, envelope: bytes, blobs: Sequence[Blob]) -> None:
@@ -270,10 +289,11 @@ class Keeper:
 
     def close(self) -> None:
         """Finish what is being kept, within limits; make room where it is time to."""
+        self._closing.set()
         if self._thread is not None:
-            self._work.put(None)
             self._thread.join(FINISH_SECONDS)
             self._thread = None
+        self._keep_waiting(to_the_end=True)
         if self._tiers is None:
             return
         if left := self._tiers.finish(FINISH_SECONDS):

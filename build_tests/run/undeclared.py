@@ -9,7 +9,6 @@ import os
 from collections.abc import Collection, Iterator
 from threading import Thread
 
-from build_tests.core.globs import PathSet
 from build_tests.core.graph import Graph
 
 IGNORED = frozenset(
@@ -29,10 +28,11 @@ class Watcher:
 
     def __init__(self, root: str, graph: Graph, outputs: Collection[str]) -> None:
         self._root = root
-        state = [path for step in graph.steps.values() for path in step.state]
-        files = [path for path in (*outputs, *state) if not path.endswith("/")]
-        folders = [path.rstrip("/") for path in (*outputs, *state)]
-        self._declared = PathSet(files, folders)
+        self._declared: dict[str, set[str]] = {}
+        """Folder → the names in it that steps may write."""
+        for path in (*outputs, *(path for step in graph.steps.values() for path in step.state)):
+            folder, _, name = path.rstrip("/").rpartition("/")
+            self._declared.setdefault(folder, set()).add(name)
         self._before: dict[str, dict[str, tuple[int, int, int]]] = {}
         self._looking: Thread | None = None
 
@@ -49,7 +49,7 @@ class Watcher:
 
     def _look(self, folders: Collection[str]) -> None:
         for folder in folders:
-            self._before[folder] = dict(self._walk(folder))
+            self._before[folder] = self._walk(folder)
 
     def changes(self) -> Iterator[str]:
         """One line a file that is not as it was."""
@@ -60,7 +60,7 @@ class Watcher:
             yield f"… and {len(changed) - SHOWN} more files that no step declares were written"
 
     def _compare(self, folder: str, before: dict[str, tuple[int, int, int]]) -> Iterator[str]:
-        now = dict(self._walk(folder))
+        now = self._walk(folder)
         for path in sorted(before.keys() | now.keys()):
             if path not in before:
                 yield f"{path} was written during the run and is declared by no step"
@@ -69,26 +69,30 @@ class Watcher:
             elif before[path] != now[path]:
                 yield f"{path} was changed during the run and is no output"
 
-    def _walk(self, folder: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    def _walk(self, folder: str) -> dict[str, tuple[int, int, int]]:
+        found = {}
         stack = [folder]
         while stack:
             current = stack.pop()
+            passed_by = IGNORED.union(self._declared.get(current, ()))
+            front = f"{current}/" if current else ""
             try:
                 entries = list(os.scandir(os.path.join(self._root, current)))
             except OSError:
                 continue  # gone, or not ours to read: nothing to compare
             for entry in entries:
-                path = f"{current}/{entry.name}" if current else entry.name
-                if entry.name in IGNORED or entry.name.endswith(".egg-info") or self._declared.contains(path):
+                name = entry.name
+                if name in passed_by or name.endswith(".egg-info"):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    stack.append(path)
-                else:
-                    try:
-                        stat = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    yield path, (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+                    stack.append(front + name)
+                    continue
+                try:
+                    stat = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                found[front + name] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return found
 
 
 def _outermost(folders: Collection[str]) -> Iterator[str]:

@@ -341,7 +341,8 @@ class Controller:
 
     def _in_parallel(self, session: pytest.Session, build: Build) -> None:
         """In workers; what is over sooner than they are up, in a lane of our own."""
-        from build_tests.session.lane import nobody_minds, patience
+        from build_tests.session.lane import patience
+        from build_tests.session.worker import nobody_minds
 
         seconds = patience(build.predicted(), len(build.frontier), self._worker_count())
         try:

@@ -11,21 +11,12 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-import pytest
-
 from build_tests.run.step import Order, Runner, StepResult
 
 START_UP = 0.5
 """Seconds that workers take to start."""
 SAVED = 0.001
 """Seconds that a step costs less here than by way of a worker, whatever runs beside it."""
-HARMLESS = (
-    "_pytest.", "xdist.", "build_tests.", "pytest_dependency", "_hypothesis_pytestplugin", "pytest_html",
-    "pytest_metadata", "pytest_randomly", "pytest_rerunfailures", "pytest_timeout", "pytest_cov", "anyio",
-)  # fmt: skip
-"""Whose hooks around a test's run have nothing to do with a build step, unless an option says so."""
-HOOKS = ("protocol", "setup", "call", "teardown", "makereport")
-
 
 class Lane:
     """One thread with one runner. `label` is what runs now, or ""."""
@@ -90,11 +81,3 @@ def patience(predicted: float | None, steps: int, workers: int) -> float:
         return 0.0
     lost = predicted * (1 - 1 / workers)
     return 0.3 + 1.5 * predicted if lost <= START_UP + steps * SAVED else 0.0
-
-
-def nobody_minds(config: pytest.Config) -> bool:
-    """Whether no plugin and no option wants to be there when an item is run."""
-    if config.getoption("reruns", None) or config.getoption("timeout", None) or config.getoption("usepdb", None):
-        return False
-    hooks = [getattr(config.hook, f"pytest_runtest_{name}") for name in HOOKS]
-    return all(impl.function.__module__.startswith(HARMLESS) for hook in hooks for impl in hook.get_hookimpls())

@@ -70,9 +70,9 @@ class BuildScheduling:
         turnstile = next(i for nodeid, i in index.items() if nodeid.endswith(Turnstile.NAME))
         if (taken := self._controller.take_step(node.gateway.id)) is not None:
             item, order = taken
-            node.sendcommand(ORDER, order=order.dump())
             self._running[node] = [item.nodeid]
-            node.send_runtest_some([index[item.nodeid], turnstile])
+            # The order goes with xdist's own command to run it: each message costs as much as a short step.
+            node.sendcommand(ORDER, order=order.dump(), indices=[index[item.nodeid], turnstile])
         elif group := self._controller.take_tests():
             known = [test.nodeid for test in group if test.nodeid in index]
             for test in group:

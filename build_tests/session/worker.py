@@ -11,7 +11,15 @@ import pytest
 from build_tests.core.globs import PathSet
 from build_tests.run.process import die_with_parent
 from build_tests.run.step import Order, Runner
-from build_tests.session.items import BuildFile, StepFacts, StepItem, Turnstile, attach_result, seed_dependencies
+from build_tests.session.items import (
+    BuildFile,
+    StepFacts,
+    StepFailedError,
+    StepItem,
+    Turnstile,
+    attach_result,
+    seed_dependencies,
+)
 
 ORDER = "build_step"
 """The command that carries a step's order."""
@@ -76,6 +84,7 @@ class Worker:
             if isinstance(command, tuple) and command[0] == ORDER:
                 order = Order.load(command[1]["order"])
                 self._orders[order.label] = order
+                theirs(("runtests", {"indices": command[1]["indices"]}))
             elif isinstance(command, tuple) and command[0] == SETTLED:
                 self._settled = tuple(json.loads(command[1]["labels"]))
             else:
@@ -127,14 +136,53 @@ class _Adder:
 def run_protocol(item: StepItem, nextitem: pytest.Item | None) -> bool | None:
     """pytest's own protocol with one report in place of six messages; None leaves it to a plugin that reruns.
 
-    A step costs about six milliseconds through xdist's usual messages, more than many a step itself.
+    Through xdist's usual messages a step costs several milliseconds more than many a step itself.
     """
     if item.config.getoption("reruns", None) or item.get_closest_marker("flaky"):
         return None
-    from _pytest.runner import runtestprotocol
-
-    reports = runtestprotocol(item, log=False, nextitem=nextitem)
-    said = next((r for r in reports if r.failed), None) or next((r for r in reports if r.when == "call"), reports[0])
+    said = _just_run(item) if nobody_minds(item.config) else _by_the_book(item, nextitem)
     said.build_alone = True  # type: ignore[attr-defined]
     item.ihook.pytest_runtest_logreport(report=said)
     return True
+
+
+def _by_the_book(item: StepItem, nextitem: pytest.Item | None) -> pytest.TestReport:
+    from _pytest.runner import runtestprotocol
+
+    reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    return next((r for r in reports if r.failed), None) or next((r for r in reports if r.when == "call"), reports[0])
+
+
+def _just_run(item: StepItem) -> pytest.TestReport:
+    """Without setup, teardown and the hooks around them, which mean nothing to a step: a millisecond less."""
+    failure: str | None = None
+    try:
+        item.runtest()
+    except StepFailedError as error:
+        failure = str(error)
+    report = pytest.TestReport(
+        nodeid=item.nodeid, location=item.location, keywords=dict.fromkeys(item.keywords, 1),
+        outcome="failed" if failure else "passed", longrepr=failure, when="call",
+    )  # fmt: skip
+    attach_result(item, report)
+    return report
+
+
+HARMLESS = (
+    "_pytest.", "xdist.", "build_tests.", "pytest_dependency", "_hypothesis_pytestplugin", "pytest_html",
+    "pytest_metadata", "pytest_randomly", "pytest_rerunfailures", "pytest_timeout", "pytest_cov", "anyio",
+)  # fmt: skip
+"""Whose hooks around a test's run have nothing to do with a build step, unless an option says so."""
+HOOKS = ("protocol", "setup", "call", "teardown", "makereport")
+_MINDS = pytest.StashKey[bool]()
+
+
+def nobody_minds(config: pytest.Config) -> bool:
+    """Whether no plugin and no option wants to be there when an item is run."""
+    if _MINDS not in config.stash:
+        options = ("reruns", "timeout", "usepdb", "setupshow", "setuponly", "setupplan")
+        hooks = [getattr(config.hook, f"pytest_runtest_{name}") for name in HOOKS]
+        config.stash[_MINDS] = any(config.getoption(option, None) for option in options) or not all(
+            impl.function.__module__.startswith(HARMLESS) for hook in hooks for impl in hook.get_hookimpls()
+        )
+    return not config.stash[_MINDS]
