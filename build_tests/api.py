@@ -14,6 +14,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from build_tests.cacheapi import BuildArtifacts, BuildCache
 from build_tests.checkout import Checkout, Wishes
 from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
 from build_tests.core.locate import find_build_file
@@ -25,7 +26,8 @@ from build_tests.run.places import FOLDER
 from build_tests.run.resources import machine_workers
 
 __all__ = [
-    "BuildError", "BuildOrchestrator", "BuildRun", "ConfigError", "LockHeldError", "Outcome", "Plan", "SelectionError",
+    "BuildArtifacts", "BuildCache", "BuildError", "BuildOrchestrator", "BuildRun", "ConfigError", "LockHeldError",
+    "Outcome", "Plan", "SelectionError",
 ]  # fmt: skip
 
 

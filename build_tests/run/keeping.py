@@ -141,8 +141,8 @@ class Keeper:
 
     # Reading
 
-    def find(self, key: str, outputs: Sequence[Output]) -> Found | None:
-        """The record of a key that is believed and fits the declared outputs; its blobs may be gone."""
+    def find(self, key: str, outputs: Sequence[Output] | None = None) -> Found | None:
+        """The record of a key that is believed and fits the declared outputs, if any; its blobs may be gone."""
         tiers = self.opened()
         self.tally.looked += 1
         for address in self._trust.actions(key, remote=False):
@@ -152,10 +152,13 @@ class Keeper:
                     return Found(key=key, record=record, tier=tier, address=address, envelope=envelope)
         return None
 
-    def _believed(self, address: Address, envelope: bytes, outputs: Sequence[Output], *, remote: bool) -> Record | None:
+    def _believed(
+        self, address: Address, envelope: bytes, outputs: Sequence[Output] | None, *, remote: bool
+    ) -> Record | None:
         try:
             record = record_of(self._trust.opened(address, envelope, remote=remote))
-            artifact.checked(record.items, declared(outputs))
+            own = [(item.path, item.mode == "d") for item in record.items]
+            artifact.checked(record.items, own if outputs is None else declared(outputs))
         except UntrustedError as error:
             self.tally.refused += 1
             if error.refusal.suspicious:
@@ -233,9 +236,10 @@ class Keeper:
 
     def _keep_waiting(self, *, to_the_end: bool = False) -> None:
         while self._work and (to_the_end or not self._closing.is_set()):
-            self._keep_one(self._work.popleft())
+            self.keep_now(self._work.popleft())
 
-    def _keep_one(self, leavings: Leavings) -> None:
+    def keep_now(self, leavings: Leavings) -> None:
+        """Keep what a step left; returns when the near tiers have it."""
         try:
             self._keep(leavings)
         except StoreError:
