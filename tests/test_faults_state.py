@@ -454,6 +454,19 @@ def test_files_from_the_future_and_the_past(here):
         right(here.ws, changed)
 
 
+def test_an_edit_within_the_timestamp_of_the_state_write(here):
+    target = here.ws.root / "a/in.txt"
+    for number in range(10):
+        target.write_text(f"v{number}\n")
+        assert Outcome.BUILT in here.build().values()
+        saved = state_file(here).stat().st_mtime_ns
+        # At once, of the same size, and with the very time of the state file.
+        target.write_text(f"w{number}\n")
+        os.utime(target, ns=(saved, saved))
+        assert Outcome.BUILT in here.build().values()
+        right(here.ws, f"w{number}\n")
+
+
 def test_the_parsed_build_file_damaged_in_any_way_is_read_anew(build_workspace):
     ws = build_workspace
     chain(ws)

@@ -13,6 +13,8 @@ MODES = pytest.mark.parametrize("mode", ["-n0", "-n2"])
 
 # What no report can hold
 
+LINE = int(os.environ.get("LINE_MB", "50")) * 1_000_000
+"""Bytes of the longest line."""
 NOISE = {
     "utf8": r"printf 'before \377\376\200 after\n'",
     "nul": r"printf 'before \000 after\n'",
@@ -20,7 +22,7 @@ NOISE = {
     "ansi": r"printf '\033[31mbefore\033[0m \033]0;title\007 after\r\n'",
     "surrogates": r"printf 'before \355\240\200 \355\277\277 after\n'",
     "control": r"printf 'before \001\010\013\014\037\177 \357\277\276\357\277\277 after\n'",
-    "line": r"head -c 50000000 /dev/zero | tr '\000' x; echo ' after'",
+    "line": rf"head -c {LINE} /dev/zero | tr '\000' x; echo ' after'",
 }
 
 
@@ -50,7 +52,7 @@ def test_noise_keeps_its_words_and_its_whole_log(noisy, name):
     record = result.steps[f"a:{name}-bad"]
     log = (ws.root / record.log).read_bytes()
     assert b"after" in log
-    assert len(log) > 50_000_000 or name != "line"
+    assert len(log) > LINE or name != "line"
     assert "after" in record.tail
     assert len(record.tail) < 1_000_000
     # The report is text that any terminal and file takes.
@@ -346,3 +348,35 @@ def test_nothing_of_ours_lies_outside_our_folders(build_workspace):
     assert files - ours == {"build.yml", "a/in.txt", "a/out"}
     assert ET.parse(ws.root / ".build/reports/junit.xml").getroot().tag == "testsuites"
     assert Path(ws.root / ".build/.gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("ci", ["", "true"], ids=["laptop", "ci"])
+def test_a_declared_daemon_outlives_its_step_and_in_ci_not_the_run(build_workspace, ci):
+    ws = build_workspace
+    ws.environ["CI"] = ci
+    # Started in a session of its own, as Gradle starts its daemon; found by its command line.
+    ws.write("a/daemon-of-mine", "#!/bin/sh\necho $$ >pid\nexec sleep 300 daemon-of-mine 2>/dev/null || exec sleep 300\n", executable=True)
+    ws.write("a/daemon.py", "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(300)\n")
+    command = "setsid python3 daemon.py daemon-of-mine >/dev/null 2>&1 & until [ -s pid ]; do sleep 0.05; done; echo 1 >out"
+    ws.components(a={"steps": {"make": {
+        "command": command, "outputs": ["out"], "state": ["pid"], "daemons": ["daemon-of-mine"], "tools": ["python3"],
+    }}})  # fmt: skip
+    result = ws.build("-n0")
+    assert result.outcomes() == {"a:make": "built"}, result.output
+    assert result.steps["a:make"].warnings == []
+    pid = int(ws.read("a/pid"))
+    listed = (ws.root / ".build/daemons").read_text().splitlines() if not ci else []
+    try:
+        assert alive(pid) == (not ci)
+        assert listed == ([] if ci else [f"{pid} daemon-of-mine"])
+        assert not ci or not (ws.root / ".build/daemons").exists()
+    finally:
+        if alive(pid):
+            os.kill(pid, 9)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

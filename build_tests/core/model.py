@@ -206,7 +206,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """`build_system.cache`. Remote tiers are read here and used by a later release."""
+    """`build_system.cache`."""
 
     enabled: bool = True
     storage: tuple[str, ...] = ("local",)

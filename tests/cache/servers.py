@@ -107,7 +107,12 @@ def moto_command(_):
 
 ACCESS, SECRET = "test-access", "test-secret-key"
 BUCKET = "pytest-build-tests"
-S3_SERVERS = {"versitygw": versitygw_command, "moto": moto_command}
+S3_SERVERS = {
+    name: command
+    for name, command in {"versitygw": versitygw_command, "moto": moto_command}.items()
+    # CI says so where there is no Go that can build the gateway.
+    if name in os.environ.get("S3_SERVERS", "versitygw moto").split()
+}
 
 
 def s3_client(port):
