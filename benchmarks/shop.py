@@ -2,7 +2,7 @@
 
 Works in two temporary clones of this repository, one for each side, with the same tools, edits and branches. The
 Makefile is what such a team would have: it runs everything, every time. Prints Markdown and writes it to
-`benchmarks/shop.md`. Needs what the shop needs (docs: examples/shop/README.md).
+`benchmarks/shop.md` (`make bench-shop`). Needs what the shop needs (docs: examples/shop/README.md).
 """
 
 import argparse
@@ -155,6 +155,8 @@ def main() -> None:
     if images and not engine_answers():
         raise SystemExit("no container engine answers: start one, or give --no-images")
     with measure.scratch() as folder:
+        # Nothing of earlier days is restored.
+        os.environ["XDG_CACHE_HOME"] = os.path.join(folder, "cache")
         text = report(run(sides(folder, options.repository, images=images), options.rounds))
     print(text)
     note = "" if images else "Without the images.\n\n"

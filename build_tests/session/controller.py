@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from build_tests.run.step import Order
-    from build_tests.session.lane import Lane
     from build_tests.session.live import Live
     from build_tests.session.schedule import BuildScheduling
 
@@ -64,7 +63,6 @@ class Controller:
         self._said: set[str] = set()
         self._workers: dict[str, str] = {}
         self._live: Live | None = None
-        self._lane: Lane | None = None
         self._labels: set[str] = set()
         self._chosen: set[str] = set()
         self._needs: dict[str, list[str]] = {}
@@ -340,51 +338,33 @@ class Controller:
             self._live.stop()
 
     def _in_parallel(self, session: pytest.Session, build: Build) -> None:
-        """In workers; what is over sooner than they are up, in a lane of our own."""
-        from build_tests.session.lane import patience
+        """In workers; what is over sooner than they are up, in threads of our own."""
+        from build_tests.session.lane import are_enough
         from build_tests.session.worker import nobody_minds
 
-        seconds = patience(build.predicted(), len(build.frontier), self._worker_count())
-        try:
-            if self.tests or not seconds or not nobody_minds(self.config) or not self._in_lane(session, build, seconds):
-                self._start_workers(session, max(1, min(self._worker_count(), len(build.frontier))))
-        finally:
-            if self._lane is not None:
-                self._lane.close()
+        count = max(1, min(self._worker_count(), len(build.frontier)))
+        if not self.tests and are_enough(build.predicted(), count) and nobody_minds(self.config):
+            self._in_lanes(session, build, count)
+        else:
+            self._start_workers(session, count)
 
-    def _in_lane(self, session: pytest.Session, build: Build, seconds: float) -> bool:
-        """Run steps here, one after the other; whether that was all. After this time others may help."""
+    def _in_lanes(self, session: pytest.Session, build: Build, count: int) -> None:
         from build_tests.run.step import Runner
-        from build_tests.session.lane import Lane
+        from build_tests.session.lane import Lanes
 
-        self._lane = lane = Lane(Runner(build.setup.config.root, PathSet.of(build.decider.excluded)))
-        end = time.monotonic() + seconds
-        while len(build.frontier):
-            if not lane.label:
-                taken = self.take_step("")
-                if taken is None:
+        root, excluded = build.setup.config.root, PathSet.of(build.decider.excluded)
+        with contextlib.closing(Lanes(lambda: Runner(root, excluded), count)) as lanes:
+            while len(build.frontier):
+                while lanes.free and (taken := self.take_step("")) is not None:
+                    lanes.send(taken[1])
+                if lanes.idle:
                     raise BuildError(f"nothing can run, and these wait: {build.frontier.unsettled()[:5]}")
-                lane.send(taken[1])
-            if not self._take_from_lane(max(0.0, end - time.monotonic()) if build.runnable else None):
-                return False
-            self._stop_if_asked(session)
-        return True
-
-    def _take_from_lane(self, seconds: float | None = 0.0) -> bool:
-        """The lane's result, if it comes within this time: the step settles. Whether it came."""
-        done = self._lane.wait(seconds) if self._lane is not None else None
-        if done is None or self.build is None:
-            return False
-        label, result = done
-        if self._live is not None:
-            self._live.ended(label)
-        self._pending += self.build.finish(label, result)
-        self.advance()
-        return True
-
-    def free_slots(self, busy: int, workers: int) -> bool:
-        """Whether one more worker may be busy: the lane counts as one as long as something runs in it."""
-        return busy + bool(self._lane is not None and self._lane.label) < workers
+                label, result = lanes.wait()
+                if self._live is not None:
+                    self._live.ended(label)
+                self._pending += build.finish(label, result)
+                self.advance()
+                self._stop_if_asked(session)
 
     def _start_workers(self, session: pytest.Session, count: int) -> bool:
         from xdist.dsession import DSession, Interrupted
@@ -396,10 +376,6 @@ class Controller:
         if reporter is not None:
             reporter.showfspath = False
         dsession.pytest_sessionstart(session)
-        if self._lane is not None:
-            # What runs in our lane ends while xdist waits for events: it becomes one of them.
-            dsession.worker_build_lane = self._lane_ended
-            self._lane.wake(lambda: dsession.queue.put(("build_lane", {})))
         self._total = (session, session.testscollected)
         try:
             dsession.pytest_runtestloop()
@@ -412,11 +388,6 @@ class Controller:
         finally:
             self.recount()
         return True
-
-    def _lane_ended(self) -> None:
-        if self._take_from_lane():
-            dsession: Any = self.config.pluginmanager.getplugin("dsession")
-            dsession.sched.schedule()
 
     def recount(self) -> None:
         """pytest's percentages are of what we collected; xdist takes what its last worker knows of for all."""

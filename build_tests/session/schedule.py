@@ -61,8 +61,7 @@ class BuildScheduling:
         """Give every idle worker the most urgent thing that may run now."""
         self._controller.advance()
         for node, sent in self._running.items():
-            busy = sum(bool(others) for others in self._running.values())
-            if not sent and node in self._index and self._controller.free_slots(busy, len(self._running)):
+            if not sent and node in self._index:
                 self._feed(node)
 
     def _feed(self, node: Any) -> None:

@@ -4,12 +4,16 @@ The tests of this file stand in the order of a working day: each begins where th
 """
 
 import os
+import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
+from build_tests.cache.artifact import listed
+from build_tests.core.model import Identity
+from build_tests.project import load_project
 from build_tests.testing import BuildWorkspace
 
 pytestmark = [
@@ -168,7 +172,72 @@ def test_a_broken_build_goes_on_elsewhere_names_the_culprit_and_is_mended(shop, 
     edit(shop, path, new, old)
     mended = build(shop, "--lf")
     assert mended.status == 0, mended.output
-    assert culprit in mended.ran
+    assert mended[culprit].value in ("built", "restored")
     # What the broken source had also been built into, without a failure, is not --lf's; a plain run finishes it.
     assert build(shop).status == 0
     assert build(shop).ran == []
+
+
+def stored(root):
+    """The steps whose outputs a cache keeps, each with its declared outputs, as (path, is a folder)."""
+    graph = load_project(str(root / BUILD_FILE)).graph
+    return {
+        label: [(output.path, output.directory) for output in step.outputs]
+        for label, step in graph.steps.items()
+        if step.cache and not step.on_request and all(output.identity is Identity.CONTENT for output in step.outputs)
+    }
+
+
+def everything(root):
+    """Every stored output's files with modes and digests."""
+    return listed(str(root), [output for outputs in stored(root).values() for output in outputs])
+
+
+def test_deleted_outputs_come_back_byte_for_byte(shop):
+    assert build(shop).status == 0
+    before, steps = everything(shop.root), stored(shop.root)
+    assert len(steps) >= 8
+    for outputs in steps.values():
+        for path, folder in outputs:
+            shutil.rmtree(shop.root / path) if folder else (shop.root / path).unlink()
+    result = build(shop)
+    with_outputs = {label for label, outputs in steps.items() if outputs}
+    assert {label for label, step in result.steps.items() if step.outcome.value == "restored"} == with_outputs
+    assert set(result.outcomes().values()) <= {"restored", "fresh"}, result.outcomes()
+    assert everything(shop.root) == before
+    # Those that a tool reported when the step was built.
+    assert {"orders:test", "recommend:test"} <= {s.get("name") for s in ET.parse(shop.root / ".build/reports/junit.xml").iter("testsuite")} | {
+        label for label, step in result.steps.items() if step.outcome.value == "fresh"
+    }
+
+
+def test_another_clone_restores_what_this_one_built(shop, tmp_path):
+    clone = BuildWorkspace(tmp_path / "elsewhere")
+    subprocess.run(["git", "clone", "-q", str(shop.root), str(clone.root)], check=True)
+    for path in subprocess.run(["git", "diff", "--name-only"], cwd=shop.root, capture_output=True, text=True, check=True).stdout.split():
+        (clone.root / path).write_bytes((shop.root / path).read_bytes())
+    clone.environ |= {"PYTHONSAFEPATH": "1", "XDG_CACHE_HOME": shop.environ["XDG_CACHE_HOME"]}
+    result = build(clone)
+    assert result.status == 0, result.output
+    kept = set(stored(clone.root))
+    assert not kept & set(result.ran), {label: result.steps[label].reasons for label in kept & set(result.ran)}
+    assert everything(clone.root) == everything(shop.root)
+
+
+def test_switching_branches_runs_a_tool_once_a_branch(shop):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments], cwd=shop.root, check=True, capture_output=True)
+
+    git("commit", "-qam", "one")
+    git("switch", "-qc", "other")
+    edit(shop, "recommend/src/shop_recommend/engine.py", "", "# another branch\n")
+    edit(shop, "web/src/Shop.tsx", "The tea shop", "Another tea shop")
+    git("commit", "-qam", "two")
+    assert {"web:bundle", "recommend:wheel"} <= set(build(shop).ran)
+    kept = set(stored(shop.root))
+    for _ in range(5):
+        for branch in ("-", "-"):
+            git("switch", "-q", branch)
+            result = build(shop)
+            assert result.status == 0, result.output
+            assert not kept & set(result.ran), result.output
