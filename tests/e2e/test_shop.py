@@ -228,10 +228,10 @@ def test_switching_branches_runs_a_tool_once_a_branch(shop):
     def git(*arguments):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments], cwd=shop.root, check=True, capture_output=True)
 
-    git("commit", "-qam", "one")
+    git("commit", "--allow-empty", "-qam", "one")
     git("switch", "-qc", "other")
     edit(shop, "recommend/src/shop_recommend/engine.py", "", "# another branch\n")
-    edit(shop, "web/src/Shop.tsx", "The tea shop", "Another tea shop")
+    edit(shop, "web/src/Shop.tsx", "ea shop", "ea house")
     git("commit", "-qam", "two")
     assert {"web:bundle", "recommend:wheel"} <= set(build(shop).ran)
     kept = set(stored(shop.root))
