@@ -211,6 +211,20 @@ class Build:
         known = [self.seconds.get(label) for label in left]
         return None if None in known else sum(seconds for seconds in known if seconds)
 
+    @property
+    def one_after_other(self) -> bool:
+        """Whether of the steps without an outcome no two could ever run at a time, and none went wrong the last time.
+
+        What ended badly may have taken its worker with it, and shall not take the controller.
+        """
+        length: dict[str, int] = {}
+        left = set(self.frontier.unsettled())
+        if any(self.memory.entries.get(label, Entry()).status in ("failed", "interrupted") for label in left):
+            return False
+        for label in self.graph.sorted(left):
+            length[label] = 1 + max((length[need] for need in self.graph.needs[label] if need in length), default=0)
+        return max(length.values(), default=0) == len(left)
+
     def take(self) -> Order | None:
         """The most urgent step whose demands fit, marked as started; None when none may start now."""
         for node in self.frontier.ready():

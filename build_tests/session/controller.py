@@ -338,12 +338,13 @@ class Controller:
             self._live.stop()
 
     def _in_parallel(self, session: pytest.Session, build: Build) -> None:
-        """In workers; what is over sooner than they are up, in threads of our own."""
+        """In workers; where they would gain nothing, or less than they cost to start, in threads of our own."""
         from build_tests.session.lane import are_enough
         from build_tests.session.worker import nobody_minds
 
         count = max(1, min(self._worker_count(), len(build.frontier)))
-        if not self.tests and are_enough(build.predicted(), count) and nobody_minds(self.config):
+        short = build.one_after_other or are_enough(build.predicted(), count)
+        if short and not self.tests and nobody_minds(self.config):
             self._in_lanes(session, build, count)
         else:
             self._start_workers(session, count)

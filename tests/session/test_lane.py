@@ -27,7 +27,7 @@ def test_a_short_rebuild_starts_no_worker(build_workspace):
     ws.write("a/in", "2")
     second = ws.build("-n2")
     assert second.outcomes() == {"a:make": "built", "b:make": "fresh", "c:make": "fresh"}
-    assert "workers" not in second.output
+    assert "created:" not in second.output
     assert second.steps["a:make"].worker == ""
     assert "1 built" in second.output
     assert ws.read("a/out") == "2"
@@ -50,7 +50,7 @@ def test_steps_of_a_short_rebuild_run_at_a_time(build_workspace):
     result = ws.build("-n2")
     assert result.status == 0, result.output
     assert result.outcomes() == {"a:make": "built", "b:make": "built"}
-    assert "workers" not in result.output
+    assert "created:" not in result.output
 
 
 @pytest.mark.parametrize("option", [(), ("-x",)], ids=["on", "x"])
@@ -107,3 +107,22 @@ def test_lanes_are_for_what_is_known_to_be_short():
     assert not are_enough(None, 2)
     assert are_enough(1.5, 2)
     assert not are_enough(30.0, 2)
+
+
+def test_a_chain_runs_in_one_process_and_two_branches_in_two(build_workspace):
+    ws = build_workspace
+    steps = {
+        "one": {"command": "echo 1 >one", "outputs": ["one"]},
+        "two": {"command": "cat one >two", "inputs": ["one"], "outputs": ["two"]},
+        "three": {"command": "cat one two >three", "inputs": ["one", "two"], "outputs": ["three"]},
+    }
+    ws.components(a={"steps": steps})
+    chain = ws.build("-n2")
+    assert set(chain.outcomes().values()) == {"built"}
+    assert "created:" not in chain.output
+    ws.components(a={"steps": {**steps, "three": {"command": "cat one >three", "inputs": ["one"], "outputs": ["three"]}}})
+    for name in ("one", "two", "three"):
+        (ws.root / "a" / name).unlink()
+    fork = ws.build("-n2", "--cache-clear", "--build-cache", "off")
+    assert set(fork.outcomes().values()) == {"built"}
+    assert "created: 2/2 workers" in fork.output
