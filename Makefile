@@ -14,11 +14,11 @@ OPTIONS = $(call option,-t,$(TARGET)) $(call option,-k,$(K)) $(call option,-m,$(
           $(call option,-n,$(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-plan test lint schema bench clean FORCE
+.PHONY: help build build-plan build-clean-smart test lint schema bench bench-shop clean FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 28
 	@sed -n 's/^# \(Variables.*\)/\1/p; s/^# \(on to .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 # Compared by content, so that neither a checkout nor a `touch` makes the environment anew.
@@ -41,6 +41,9 @@ build: $(READY) ## build the example workspace and this project's wheel
 build-plan: $(READY) ## what `make build` would do, and why
 	@pytest-build build --dry-run $(OPTIONS) -- $(ARGS)
 
+build-clean-smart: $(READY) ## remove what is stale (DRY=1 says what, ARGS=--all takes the outputs too)
+	@pytest-build clean $(if $(DRY),--dry-run) $(ARGS)
+
 test: $(READY) ## the tests of this project
 	@python -m pytest tests -n $(call quote,$(or $(JOBS),2)) --dist loadfile --timeout 600 $(call option,-k,$(K)) $(call option,-m,$(M)) $(ARGS)
 
@@ -53,6 +56,9 @@ schema: $(READY) ## write config/build.schema.json, for editors
 
 bench: $(READY) ## measure against ninja, doit and make
 	@python benchmarks/run.py $(ARGS)
+
+bench-shop: $(READY) ## build the example workspace with its plain Makefile and with pytest-build
+	@python benchmarks/shop.py $(ARGS)
 
 clean: ## remove what builds have left, and the environment
 	@rm -rf .build .pytest_cache $(VENV)

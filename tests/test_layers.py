@@ -24,7 +24,7 @@ LAYERS = {
     "session": {"core", "run", "registry", "project", "checkout"},
     "plugin": {"session"},
     "testing": {"core", "run"},
-    "faces": {"core", "run", "registry", "project", "checkout", "session", "api"},
+    "faces": {"core", "cache", "run", "registry", "project", "checkout", "session", "api"},
     "builders": {"core.builder"},
 }
 MEET_PYTEST = {"session", "plugin", "testing"}

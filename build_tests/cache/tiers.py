@@ -73,9 +73,12 @@ class Tiers:
         """The nearest. See `candidates` for a reader who can tell good from bad."""
         return next((record for _, record in self.candidates(name)), None)
 
-    def candidates(self, name: str) -> Iterator[tuple[str, bytes]]:
-        """The records under a name, each with its tier's name, nearest first; a tier is asked when it is its turn."""
-        for tier in self._tiers:
+    def candidates(self, name: str, *, afar: bool = True) -> Iterator[tuple[str, bytes]]:
+        """The records under a name, each with its tier's name, nearest first; a tier is asked when it is its turn.
+
+        Without `afar` only local tiers are asked.
+        """
+        for tier in self._tiers if afar else [tier for tier in self._tiers if tier.local]:
             with contextlib.suppress(StoreError):
                 record = tier.store.read_record(name)
                 if record is not None:

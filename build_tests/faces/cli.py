@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from build_tests.core.errors import BuildError
+from build_tests.faces import cachecli, cleancli
+from build_tests.faces.common import build_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,24 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(run=_build)
     schema = commands.add_parser("schema", help="print the JSON schema of build.yml")
     schema.set_defaults(run=_schema)
+    cachecli.declare(commands)
+    cleancli.declare(commands)
     return parser
 
 
-def _file(options: argparse.Namespace) -> str:
-    from build_tests.core.locate import NAMES, find_build_file
-
-    if options.build_file:
-        if not os.path.isfile(options.build_file):
-            raise BuildError(f"--build-file {options.build_file}: no such file")
-        return os.path.abspath(str(options.build_file))
-    found = find_build_file(os.getcwd())
-    if found is None:
-        raise BuildError(f"neither {' nor '.join(NAMES)} is here ({os.getcwd()})")
-    return found
-
-
 def _build(options: argparse.Namespace, extra: list[str]) -> int:
-    file = _file(options)
+    file = build_file(options.build_file)
     if options.json:
         if not options.dry_run or options.k or options.m or extra:
             raise BuildError("--json goes with --dry-run, and without -k, -m and pytest's own options")

@@ -15,20 +15,24 @@ def note(path: str, daemons: Iterable[Sequence[Any]]) -> None:
         file.writelines(f"{pid} {name}\n" for pid, name in daemons)
 
 
-def stop(path: str) -> list[str]:
-    """End the listed processes that still are what they were, and forget the list. Returns their names."""
+def running(path: str) -> list[tuple[int, str]]:
+    """The listed processes that still are what they were, as (pid, name)."""
     try:
         with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+            lines = [line.partition(" ") for line in file.read().splitlines()]
     except OSError:
         return []
+    found = [(int(pid), name) for pid, _, name in lines if pid.isdigit() and _is_still(int(pid), name)]
+    return list(dict.fromkeys(found))
+
+
+def stop(path: str) -> list[str]:
+    """End the listed processes that still are what they were, and forget the list. Returns their names."""
     ended = []
-    for line in lines:
-        pid, _, name = line.partition(" ")
-        if pid.isdigit() and _is_still(int(pid), name):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(int(pid), signal.SIGTERM)
-                ended.append(name)
+    for pid, name in running(path):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+            ended.append(name)
     with contextlib.suppress(OSError):
         os.unlink(path)
     return ended

@@ -5,15 +5,19 @@ Knows a step's decision and its result; stores, trust and threads are the keeper
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build_tests.cache.artifact import decode, place
+from build_tests.core.errors import UnreadableError
 from build_tests.core.model import Identity, Step, Strategy
 from build_tests.run import outputs
 from build_tests.run.decide import Decider, Policy, Run, shared_outputs
+from build_tests.run.git import Git
 from build_tests.run.keeping import Found, Keeper, Leavings, storable
 from build_tests.run.sharing import ChangedError, shared_fingerprint, shared_key
 from build_tests.run.state import Entry, StateStore
@@ -100,8 +104,6 @@ class Exchange:
         return Restored(found=found, entry=entry, seconds=seconds)
 
     def _place(self, step: Step, found: Found, folder: str) -> bool:
-        from build_tests.run.git import Git
-
         before = self.state.memory.entries.get(step.label, Entry())
         # From here on the outputs are what a run that was cut off left, until the entry is whole.
         self.state.started(step.label)
@@ -114,6 +116,7 @@ class Exchange:
                 place(self.root, found.record.items, folder)
         except OSError as error:
             self.warn(f"{step.label} can't be restored: {error.filename}: {error.strerror}")
+            self._undo(step)
             return False
         if wrong is not None:
             self.state.ended(step.label, before)  # nothing was touched; the step itself will say what is in the way
@@ -123,10 +126,20 @@ class Exchange:
         decider = self.decider
         decider.ran(step.label)
         try:
-            return outputs.capture(self.root, step.outputs, decider.table, decider.tree)
-        except OSError as error:
+            captured = outputs.capture(self.root, step.outputs, decider.table, decider.tree)
+        except (OSError, UnreadableError) as error:
             self.warn(f"{step.label} can't be restored: {error}")
-            return None
+            captured = None
+        if captured is None or captured.missing:
+            self._undo(step)
+        return captured
+
+    def _undo(self, step: Step) -> None:
+        """Half a restore must not meet a tool that goes on from what lies there, nor its memory of what lay there."""
+        with contextlib.suppress(OSError):  # the step itself meets it, and fails by name
+            outputs.clean(self.root, step.outputs, manifest_paths=(), interrupted=True, git=Git(self.root))
+            for path in step.state:
+                outputs.remove(os.path.join(self.root, path))
 
     # Writing
 

@@ -38,6 +38,8 @@ LOOK_SECONDS, PAUSE_SECONDS, PATIENCE_SECONDS = 0.05, 0.04, 1.0
 """How often what waits to be kept is looked at; how long nothing must have ended before it is; how long it may wait."""
 AT_ONCE = 8
 """Downloads of one step at a time."""
+MOST_BAD = 64 << 20
+"""Bytes of entries that could not be used, held until they are replaced; what is beyond that stays where it lies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class Tally:
     kept: int = 0
     refused: int = 0
     """Entries that were not believed."""
+    suspicious: int = 0
+    """Those of them that somebody may have meant."""
     incomplete: int = 0
     """Records whose blobs were gone."""
 
@@ -116,7 +120,13 @@ class Keeper:
         self._tiers: Tiers | None = None
         self._trust = Trust()
         self._remote = self._shares = False
+        self._believed_afar: frozenset[str] = frozenset()
+        """The scopes whose entries are believed from remote tiers."""
+        self._bad: dict[str, list[bytes]] = {}
+        """Name → what lay there and could not be used: it counts as absent, so it may be replaced."""
+        self._bad_size = 0
         self._numbers = itertools.count()
+        self._made_way = False
         self._warned: set[str] = set()
         self._work: deque[Leavings] = deque()
         self._first = self._last = 0.0
@@ -131,6 +141,9 @@ class Keeper:
             for note in (*granted.notes, *trust.notes, *exposures(trust, self._environ)):
                 self._warn(f"cache: {note}")
             self._remote = any(name != "local" for name in self._settings.storage)
+            self._believed_afar = frozenset(trust.scopes(remote=True))
+            if self._remote and not self._believed_afar:
+                self._warn(f"cache: remote tiers are of no use: {_keyless(trust)}")
             wanted = granted.remote == "rw"
             why = trust.why_not(remote=True) if wanted and self._remote else ""
             if why:
@@ -146,11 +159,19 @@ class Keeper:
         tiers = self.opened()
         self.tally.looked += 1
         for address in self._trust.actions(key, remote=False):
-            for tier, envelope in tiers.candidates(address.lookup):
+            afar = address.scope in self._believed_afar
+            for tier, envelope in tiers.candidates(address.lookup, afar=afar):
                 record = self._believed(address, envelope, outputs, remote=tier != "local")
                 if record is not None:
                     return Found(key=key, record=record, tier=tier, address=address, envelope=envelope)
+                self._note_bad(address, envelope)
         return None
+
+    def _note_bad(self, address: Address, envelope: bytes) -> None:
+        """It counts as absent: squatting on a name, or damage, must not keep what is good from lying there."""
+        self._bad_size += len(envelope)
+        if self._bad_size <= MOST_BAD:
+            self._bad.setdefault(address.lookup, []).append(envelope)
 
     def _believed(
         self, address: Address, envelope: bytes, outputs: Sequence[Output] | None, *, remote: bool
@@ -161,8 +182,9 @@ class Keeper:
             artifact.checked(record.items, own if outputs is None else declared(outputs))
         except UntrustedError as error:
             self.tally.refused += 1
-            if error.refusal.suspicious:
-                self._warn_once(f"cache, security: {error.reason}: it is not used")
+            if error.refusal.suspicious and not self.tally.suspicious:
+                self._warn(f"cache, security: {error.reason}: it is not used; others like it are only counted")
+            self.tally.suspicious += error.refusal.suspicious
             return None
         except ValueError:
             self.tally.refused += 1
@@ -179,6 +201,7 @@ class Keeper:
         folder = os.path.join(self._folder, f"restore-{os.getpid()}-{next(self._numbers)}")
         missing: object = True
         try:
+            self._make_way()
             os.makedirs(self._folder, exist_ok=True)
             missing = artifact.stage(found.record.items, self.opened().fetch, folder, each=self._each())
         except StoreError:
@@ -187,10 +210,20 @@ class Keeper:
             self._warn_once(f"cache: nothing can be restored: {error.filename}: {error.strerror}")
         if missing:
             self.tally.incomplete += 1
+            if not self.complete(found):
+                self._note_bad(found.address, found.envelope)
         try:
             yield None if missing else folder
         finally:
             artifact.discard(folder)
+
+    def _make_way(self) -> None:
+        """Before the first file is fetched: what a killed run has left is of no use, and may have our names."""
+        if not self._made_way:
+            self._made_way = True
+            if os.path.islink(self._folder):
+                os.unlink(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _each(self) -> Any:
         if not self._remote:
@@ -211,7 +244,9 @@ class Keeper:
         tally.bytes += found.bytes
         tally.seconds_saved += max(0.0, found.record.seconds - seconds)
         if found.tier != "local":
-            self.opened().fill(found.address.lookup, found.envelope, [*artifact.blobs_of(found.record.items)])
+            blobs = [*artifact.blobs_of(found.record.items)]
+            for over in self._bad.pop(found.address.lookup, [None]):
+                self.opened().fill(found.address.lookup, found.envelope, blobs, over=over)
 
     # Writing
 
@@ -258,6 +293,8 @@ class Keeper:
         blobs: dict[Blob, str] = {item.blob: item.path for item in leavings.items if item.is_file}
         for blob, path in blobs.items():
             tiers.store(blob, os.path.join(self._root, path))
+        for bad in self._bad.pop(address.lookup, ()):
+            tiers.write_record(address.lookup, envelope, [*blobs], over=bad)
         if not tiers.write_record(address.lookup, envelope, [*blobs]):
             self._replace_bad(tiers, address, envelope, [*blobs])
         if self._shares:
@@ -266,8 +303,8 @@ class Keeper:
 
     def _replace_bad(self, tiers: Tiers, address: Address, envelope: bytes, blobs: Sequence[Blob]) -> None:
         """A record that is there stays, unless it can't be believed or has lost a blob: then it counts as absent."""
-        there = next((text for tier, text in tiers.candidates(address.lookup) if tier == "local"), None)
-        if there is None:
+        there = next((text for _, text in tiers.candidates(address.lookup, afar=False)), None)
+        if there is None or there == envelope:
             return
         try:
             record = record_of(self._trust.opened(address, there, remote=False))
@@ -347,6 +384,11 @@ def declared(outputs: Sequence[Output]) -> list[tuple[str, bool]]:
 def storable(outputs: Sequence[Output]) -> bool:
     """Whether a step's outputs can be kept: all of them are files. A test that passed may have none at all."""
     return all(output.identity is Identity.CONTENT for output in outputs)
+
+
+def _keyless(trust: Trust) -> str:
+    scopes = ", ".join(dict.fromkeys((trust.scope, *trust.read_scopes)))
+    return f"no public key in build_system.cache.keys for what this job reads ({scopes})"
 
 
 def _size(count: float) -> str:
