@@ -122,14 +122,16 @@ class _Check:
 
     def _envelope(self, name: str) -> bytes | None:
         # Before the look: a link is put aside by it.
-        there = os.path.lexists(f"{self._store.records}/{name[:2]}/{name[2:]}")
+        os.path.lexists(f"{self._store.records}/{name[:2]}/{name[2:]}")
+        aside = self._store.quarantined
         envelope = self._store.peek(name)
-        if envelope is not None:
+        if envelope is None:
+            self._store.read_record(name)  # which puts a damaged one aside; one that was evicted is no fault
+            damaged = self._store.quarantined > aside
+            self._report.damaged_records += damaged
+            self._report.records += damaged
+        else:
             self._report.records += 1
-        elif there:
-            self._report.records += 1
-            self._report.damaged_records += 1
-            self._store.read_record(name)  # which puts it aside
         return envelope
 
     def _action(self, name: str, envelope: bytes) -> None:

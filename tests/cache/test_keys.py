@@ -119,6 +119,8 @@ SECRET = LINE.split()[2]
         (pem(ed25519.Ed25519PrivateKey.generate(), serialization.BestAvailableEncryption(b"x")), "passphrase"),
         (pem(ed25519.Ed25519PrivateKey.generate())[:-40], "neither a line"),
     ],
+    # Keys are new in each process, and may be in no name.
+    ids=lambda value: "key" if isinstance(value, bytes) else value,
 )
 def test_what_is_no_private_key_is_one_line_that_shows_nothing(tmp_path, content, message):
     path = tmp_path / "key"
