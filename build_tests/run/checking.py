@@ -121,8 +121,6 @@ class _Check:
     # Records
 
     def _envelope(self, name: str) -> bytes | None:
-        # Before the look: a link is put aside by it.
-        os.path.lexists(f"{self._store.records}/{name[:2]}/{name[2:]}")
         aside = self._store.quarantined
         envelope = self._store.peek(name)
         if envelope is None:
