@@ -13,8 +13,8 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from build_tests.cacheapi import BuildArtifacts, BuildCache
 from build_tests.checkout import Checkout, Wishes
 from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
 from build_tests.core.locate import find_build_file
@@ -25,10 +25,22 @@ from build_tests.run import record
 from build_tests.run.places import FOLDER
 from build_tests.run.resources import machine_workers
 
+if TYPE_CHECKING:
+    from build_tests.cacheapi import BuildArtifacts, BuildCache
+
 __all__ = [
     "BuildArtifacts", "BuildCache", "BuildError", "BuildOrchestrator", "BuildRun", "ConfigError", "LockHeldError",
     "Outcome", "Plan", "SelectionError",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """The cache's classes, imported when asked for: stores cost more to import than deciding a hundred steps."""
+    if name in ("BuildArtifacts", "BuildCache"):
+        from build_tests import cacheapi
+
+        return getattr(cacheapi, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
