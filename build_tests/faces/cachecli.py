@@ -29,9 +29,8 @@ SHOWN = 10
 DRAW_SECONDS = 0.1
 
 
-def declare(commands: Any) -> None:
+def declare(cache: argparse.ArgumentParser) -> None:
     """Add the commands to the parser's."""
-    cache = commands.add_parser("cache", help="keys and the state of the artifact cache")
     inner = cache.add_subparsers(required=True, metavar="keygen|stats|verify")
     keygen = inner.add_parser("keygen", help="make a key pair for a scope", description="Make a key pair for a scope.")
     keygen.add_argument("scope", nargs="?", default="main", metavar="SCOPE", help="default: main")

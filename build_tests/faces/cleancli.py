@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from build_tests.core.errors import BuildError
 from build_tests.faces.common import build_file, count_text, duration_text, plain, size_text
@@ -22,13 +22,12 @@ SHOWN = 10
 """Paths of one sort that are listed; of the rest, the number."""
 
 
-def declare(commands: Any) -> None:
-    """Add the command to the parser's."""
-    clean = commands.add_parser(
-        "clean", help="remove what is stale",
-        description="Remove outputs of steps that no longer exist, leftovers of builds that were cut off, old logs, "
-        "daemons that steps left, and what the local store need not keep.",
-    )  # fmt: skip
+def declare(clean: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    clean.description = (
+        "Remove outputs of steps that no longer exist, leftovers of builds that were cut off, old logs, "
+        "daemons that steps left, and what the local store need not keep."
+    )
     clean.add_argument("--dry-run", action="store_true", help="say it, and change nothing")
     clean.add_argument("--all", action="store_true", help="also the outputs of all steps, and the state in .build")
     clean.add_argument("--build-file", metavar="PATH", help="default: build.yml, or config/build.yml")

@@ -1,98 +1,89 @@
-"""The command `pytest-build`: translates to pytest, so that a build from here and one from pytest are the same run."""
+"""The command `pytest-build`: finds the module of the named command, and hands over. Imports nothing else.
+
+A command is a module of this folder with `declare(parser)`, which adds its arguments and sets its default `run`: a
+function of the parsed options and of what stands behind `--`, which returns the exit status.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-from collections.abc import Sequence
 
 from build_tests.core.errors import BuildError
-from build_tests.faces import cachecli, cleancli
-from build_tests.faces.common import build_file
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from types import ModuleType
+
+COMMANDS = {
+    "build": ("buildcli", "build"),
+    "cache": ("cachecli", "keys and the state of the artifact cache"),
+    "clean": ("cleancli", "remove what is stale"),
+    "schema": ("schemacli", "print the JSON schema of build.yml"),
+}
+"""Command → its module in this folder, and what it does in a few words."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status, which is pytest's."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options, rest = _parser().parse_known_args(_before_dashes(arguments))
-    extra = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
-    if rest:
-        _parser().error(f"unknown arguments: {' '.join(rest)} (options of pytest's go behind --)")
+    if not arguments or arguments[0] not in COMMANDS:
+        return _no_command(arguments)
+    name = arguments.pop(0)
     try:
-        return int(options.run(options, extra))
+        return _run(name, _module(name), arguments)
     except BuildError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 4
 
 
-def _before_dashes(arguments: list[str]) -> list[str]:
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+def _module(name: str) -> ModuleType:
+    # importlib itself would be one more import.
+    found: ModuleType = __import__(f"{__package__}.{COMMANDS[name][0]}", fromlist=["declare"])
+    return found
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pytest-build", description="Builds as tests: one parallel, incremental run.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="build", description="Build a target, components or steps.")
-    build.add_argument("selectors", nargs="*", metavar="SELECTOR", help="a target, a component or a step")
-    build.add_argument("-t", "--target", metavar="NAME", help="the target (default: default_target)")
-    build.add_argument("-k", metavar="EXPR", help="as pytest's -k: kinds, components, steps, tags")
-    build.add_argument("-m", metavar="EXPR", help="as pytest's -m: kinds and tags")
-    build.add_argument("-n", metavar="N", default="auto", help="workers (default: auto, max_workers at the most)")
-    build.add_argument("--build-file", metavar="PATH", help="default: build.yml, or config/build.yml")
-    build.add_argument("--build-env", metavar="NAME", help="environment overlay")
-    build.add_argument("--dry-run", action="store_true", help="print the plan and run nothing")
-    build.add_argument("--json", action="store_true", help="with --dry-run: the plan as one JSON document")
-    build.add_argument("-q", "--quiet", action="store_true", help="no line for each step")
-    build.set_defaults(run=_build)
-    schema = commands.add_parser("schema", help="print the JSON schema of build.yml")
-    schema.set_defaults(run=_schema)
-    cachecli.declare(commands)
-    cleancli.declare(commands)
+def _run(name: str, module: ModuleType, arguments: list[str]) -> int:
+    ours, extra = split_at_dashes(arguments)
+    parser = parser_of(name, module)
+    options, rest = parser.parse_known_args(ours)
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)} (options of pytest's go behind --)")
+    return int(options.run(options, extra))
+
+
+def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first `--`, and what behind."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def parser_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """A command's own parser."""
+    import argparse
+
+    about = COMMANDS[name][1]
+    parser = argparse.ArgumentParser(prog=f"pytest-build {name}", description=f"{about[0].upper()}{about[1:]}.")
+    module.declare(parser)
     return parser
 
 
-def _build(options: argparse.Namespace, extra: list[str]) -> int:
-    file = build_file(options.build_file)
-    if options.json:
-        if not options.dry_run or options.k or options.m or extra:
-            raise BuildError("--json goes with --dry-run, and without -k, -m and pytest's own options")
-        from build_tests.api import BuildOrchestrator
+def _no_command(arguments: list[str]) -> int:
+    """Help, or what is wrong with the first word."""
+    import argparse
 
-        plan = BuildOrchestrator.load(file, target=options.target, environment=options.build_env).plan(
-            options.selectors
-        )
-        print(json.dumps(plan.to_json(), indent=1))
-        return 0
-    import pytest
-
-    return int(pytest.main([*pytest_arguments(options, file), *extra]))
-
-
-def pytest_arguments(options: argparse.Namespace, file: str) -> list[str]:
-    """The pytest command line that a `build` command means."""
-    # Relative where it can be: node ids and headers are for people.
-    shown = os.path.relpath(file)
-    arguments = ["-n", str(options.n), shown if not shown.startswith("..") else file]
-    if not options.quiet:
-        arguments.append("-v")
-    for option, value in (
-        ("--build-target", options.target), ("--build-env", options.build_env), ("-k", options.k), ("-m", options.m),
-    ):  # fmt: skip
-        if value:
-            arguments += [option, value]
-    for selector in options.selectors:
-        arguments += ["--build-select", selector]
-    return [*arguments, "--build-dry-run"] if options.dry_run else arguments
-
-
-def _schema(_options: argparse.Namespace, _extra: list[str]) -> int:
-    from build_tests.core.schema import schema_for
-    from build_tests.registry import Registry
-
-    print(json.dumps(schema_for(Registry()), indent=1, ensure_ascii=False))
-    return 0
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="pytest-build", description="Builds as tests: one parallel, incremental run.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["commands:", *(f"  {name:{width}}  {about}" for name, (_, about) in COMMANDS.items())]),
+    )  # fmt: skip
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help="each has a --help of its own")
+    parser.parse_args(arguments[:1])
+    return 2  # not reached: no arguments, or a first one that is no command, ends in parse_args
 
 
 if __name__ == "__main__":

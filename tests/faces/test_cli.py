@@ -1,0 +1,44 @@
+"""The command line itself: a table of modules, of which only the named one is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from build_tests.faces import cli
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_each_command_has_a_help_of_its_own(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: pytest-build {name}")
+
+
+def test_the_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert [name for name in cli.COMMANDS if f"\n  {name} " not in out] == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["biuld"], ["build", "--nonsense"]])
+def test_a_wrong_line_is_a_usage_error(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: pytest-build" in capsys.readouterr().err
+
+
+def test_only_the_named_commands_module_is_imported(tmp_path):
+    code = (
+        "import sys; from build_tests.faces import cli\n"
+        "try: cli.main(['clean', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('LOADED', *(name for name in sys.modules if name.startswith('build_tests.faces.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = done.stdout.rpartition("LOADED")[2].split()
+    assert sorted(loaded) == ["build_tests.faces.cleancli", "build_tests.faces.cli", "build_tests.faces.common"]
