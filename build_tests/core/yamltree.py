@@ -153,6 +153,9 @@ class Sources:
         except yaml.reader.ReaderError:
             raise self._unprintable(name) from None
         except yaml.MarkedYAMLError as error:
+            if "maximum nesting" in str(error.problem) and error.problem_mark:  # libyaml's own limit, beyond ours
+                at = self.at(name, error.problem_mark.line, error.problem_mark.column)
+                raise self._fault(at, f"nested more than {MAX_DEPTH} deep") from None
             raise self._syntax(name, error) from None
         first = self.at(name, 0, 0)
         hint = "a build file is a mapping with components: at its top"
