@@ -35,7 +35,9 @@ def remembered(file: str, environment: str | None, registry: Registry) -> tuple[
 
         found = read(file, registry=registry, environment=environment)
         config, graph = found
-        known = not config.builders and all(component.kind == "command" for component in config.components)
+        known = not config.builders and all(
+            component.kind == "command" and not component.found for component in config.components
+        )
         if known:
             # What a component's entry says is in the graph's steps by now.
             bare = tuple(replace(component, steps=(), options=None) for component in config.components)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from build_tests.core.errors import SelectionError
 from build_tests.core.graph import Graph, did_you_mean
-from build_tests.core.model import Config, Target
+from build_tests.core.model import Config, Target, by_entry
 from build_tests.parsed import remembered
 from build_tests.registry import Registry
 
@@ -26,11 +26,13 @@ class Project:
 
     def members(self, target: Target) -> set[str]:
         """The labels that a target names, steps on request left out."""
+        names = by_entry(self.config.components)
+        wanted = {found for name in target.components or () for found in names.get(name, ())}
         return {
             label
             for label, step in self.graph.steps.items()
             if not step.on_request
-            and (target.components is None or step.component in target.components)
+            and (target.components is None or step.component in wanted)
             and (target.tags is None or not set(target.tags).isdisjoint(step.tags))
         }
 
@@ -42,8 +44,10 @@ class Project:
         """
         found: set[str] = set()
         targets = {target.name: target for target in self.config.targets}
+        names = by_entry(self.config.components)
         for selector in selectors:
-            members = {label for label, step in self.graph.steps.items() if step.component == selector}
+            meant = names.get(selector, (selector,))
+            members = {label for label, step in self.graph.steps.items() if step.component in meant}
             if selector in self.graph.steps:
                 found.add(selector)
             elif members:
@@ -52,11 +56,9 @@ class Project:
             elif selector in targets:
                 found |= self.members(targets[selector])
             else:
-                known = [*targets, *(c.name for c in self.config.components), *self.graph.steps]
+                known = [*targets, *names, *self.graph.steps]
                 hint = did_you_mean(selector, known)
-                raise SelectionError(
-                    f"{selector!r} is no target, component or step" + (f" ({hint})" if hint else "")
-                )
+                raise SelectionError(f"{selector!r} is no target, component or step" + (f" ({hint})" if hint else ""))
         return found
 
 

@@ -48,6 +48,7 @@ class DockerBuilder:
     """One step, `image`."""
 
     kind: ClassVar[str] = "docker"
+    suffix: ClassVar[str] = "-image"
     options: ClassVar[type[DockerOptions]] = DockerOptions
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:

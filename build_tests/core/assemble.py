@@ -26,6 +26,8 @@ from build_tests.core.workspace import FileWorkspace, output_paths
 class Assembly:
     """The steps, as far as they can be known, and all that is wrong with them."""
 
+    config: Config
+    """As it was, without components that were found in what a step makes."""
     steps: tuple[Step, ...]
     workspace: FileWorkspace
     """Says what the builders looked at."""
@@ -43,16 +45,17 @@ def read(file: str, *, registry: BuilderSource, environment: str | None = None) 
     """
     checked = check(file, registry=registry, environment=environment)
     assembly = assemble(checked.config, registry, broken=checked.broken)
+    config = assembly.config
     wrong = [*checked.diagnostics, *assembly.diagnostics]
     graph: Graph | None = None
     if assembly.complete:
         try:
-            graph = build_graph(assembly.steps, checked.config.components)
+            graph = build_graph(assembly.steps, config.components)
         except ConfigError as error:
             wrong.extend(error.diagnostics)
     if wrong or graph is None:
         raise ConfigError(wrong)
-    return checked.config, graph
+    return config, graph
 
 
 def steps_of(config: Config, registry: BuilderSource) -> tuple[Step, ...]:
@@ -71,6 +74,11 @@ def assemble(config: Config, registry: BuilderSource, *, broken: frozenset[str] 
     steps = assembler.run(components)
     all_outputs = [output for step in steps for output in step.outputs]
     owned = output_paths(all_outputs)
+    made = {component.name for component in components if component.found and owned.contains(component.path + "/")}
+    if made:
+        # A fresh clone has no such folder, so a build that was built before has no such component.
+        kept = tuple(component for component in config.components if component.name not in made)
+        return assemble(replace(config, components=kept), registry, broken=broken)
     if any(owned.contains(path) for path in assembler.workspace.listed):
         # A builder saw a file that another step makes; the plan must be that of a fresh clone.
         assembler = _Assembler(config, registry, all_outputs)
@@ -79,6 +87,7 @@ def assemble(config: Config, registry: BuilderSource, *, broken: frozenset[str] 
     if complete:
         assembler.check_tags(steps)
     return Assembly(
+        config=config,
         steps=tuple(steps),
         workspace=assembler.workspace,
         diagnostics=tuple(assembler.diagnostics),

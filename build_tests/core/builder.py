@@ -56,7 +56,12 @@ class Workspace(Protocol):
 
 
 class Builder(Protocol):
-    """Turns one component into steps. Found by the entry-point group `pytest_build.builders`, or `builders:`."""
+    """Turns one component into steps. Found by the entry-point group `pytest_build.builders`, or `builders:`.
+
+    For `kind: auto` it may have two things more: a static method `detect(path: str, workspace: Workspace) -> bool`
+    ("is there a component of this kind in this folder?"), and `suffix`, a text put behind the folder's name where
+    others may take the same folder (docker's is `-image`).
+    """
 
     kind: ClassVar[str]
     """What `kind:` says in build.yml."""

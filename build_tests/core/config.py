@@ -7,14 +7,15 @@ in `assemble`, what needs the edges in `graph`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from build_tests.core import paths, spec
+from build_tests.core import discover, paths, spec
 from build_tests.core.binding import INVALID, Report, bind, bind_parts, binder, keys_of
-from build_tests.core.builder import Builder
+from build_tests.core.builder import Builder, ManifestError
 from build_tests.core.collector import collector_paused
+from build_tests.core.discover import AUTO, is_pattern
 from build_tests.core.errors import BuilderError, ConfigError, Diagnostic, Place, SelectionError
 from build_tests.core.graph import did_you_mean
 from build_tests.core.locate import root_of
@@ -34,6 +35,7 @@ from build_tests.core.model import (
     Tool,
 )
 from build_tests.core.scalars import Share
+from build_tests.core.workspace import FileWorkspace
 from build_tests.core.yamltree import Node, Sources, entries, key_nodes, mapping, merged, wrapped
 
 
@@ -91,6 +93,14 @@ def environments(root: str) -> list[str]:
     return sorted(name.removesuffix(".yml") for name in names if name.endswith(".yml"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """An entry that stands for the components it finds."""
+
+    spec: spec.ComponentSpec
+    options: Any
+
+
 class _Loader:
     """One reading of one build file."""
 
@@ -102,6 +112,8 @@ class _Loader:
         self._sources = Sources()
         self._report = Report(self._sources)
         self._broken: set[str] = set()
+        self._workspace = FileWorkspace(self._root)
+        """What builders are shown to recognise a folder."""
         self._failed: set[str] = set()
         """Kinds of private builders that can't be loaded."""
 
@@ -152,13 +164,14 @@ class _Loader:
         self._private_builders(file, written)
         keys = key_nodes(written["components"]) if "components" in written else {}
         self._broken.update(keys.keys() - file.components.keys())
-        components = tuple(self._component(name, node, keys[name]) for name, node in file.components.items())
+        components = tuple(self._components(file.components, keys))
+        known = {component.name: component for component in components} | file.components
         target_keys = key_nodes(written["targets"]) if file.targets else {}
         for name in file.targets:
-            if name in file.components:
+            if name in known:
                 hint = "a selector could mean both: rename one"
                 self._report.add(target_keys[name], f"{name!r} is a target and a component", hint)
-        targets = tuple(self._target(name, target, target_keys[name], file) for name, target in file.targets.items())
+        targets = tuple(self._target(name, target, target_keys[name], known) for name, target in file.targets.items())
         if file.default_target is not None and file.default_target not in file.targets:
             self._unknown(written["default_target"], "target", file.default_target, file.targets)
         system = file.build_system
@@ -214,10 +227,10 @@ class _Loader:
 
     # -- targets
 
-    def _target(self, name: str, target: spec.TargetSpec, key: Node, file: spec.FileSpec) -> Target:
+    def _target(self, name: str, target: spec.TargetSpec, key: Node, known: Mapping[str, Any]) -> Target:
         for component in target.components or ():
-            if component not in file.components:
-                self._unknown(_item(target.node, "components", component), "component", component, file.components)
+            if component not in known:
+                self._unknown(_item(target.node, "components", component), "component", component, known)
         return Target(
             name=name,
             description=target.description,
@@ -234,7 +247,17 @@ class _Loader:
 
     # -- components
 
-    def _component(self, name: str, node: Node, key: Node) -> Component:
+    def _components(self, written: Mapping[str, Node], keys: Mapping[str, Node]) -> Iterator[Component]:
+        """Those that are written down, and in their entry's place those that it finds."""
+        bound = {name: self._bound(name, node, keys[name]) for name, node in written.items()}
+        taken = {name: entry for name, entry in bound.items() if isinstance(entry, Component)}
+        for name, entry in bound.items():
+            if isinstance(entry, Component):
+                yield entry
+            else:
+                yield from self._found(name, entry, keys[name], taken)
+
+    def _bound(self, name: str, node: Node, key: Node) -> Component | _Entry:
         options_type = self._options_type(name, node)
         if options_type is None:
             self._broken.add(name)
@@ -242,30 +265,63 @@ class _Loader:
             bound, options = bind(known, spec.ComponentSpec, self._report), None
         else:
             bound, options = bind_parts(node, (spec.ComponentSpec, options_type), self._report)
-        place = self._sources.place(key)
         if bound is not INVALID:
             self._not_itself(name, bound)
         if bound is INVALID or options is INVALID:
             self._broken.add(name)
         if bound is INVALID:
-            return Component(name=name, kind="", path="", where=place)
-        folder = self._folder(name, bound)
-        return Component(
+            return Component(name=name, kind="", path="", where=self._sources.place(key))
+        options = None if options is INVALID else options
+        if name not in self._broken and (bound.kind == AUTO or is_pattern(bound.path or "")):
+            return _Entry(spec=bound, options=options)
+        return self._component(name, bound, self._folder(name, bound), options, key)
+
+    def _component(
+        self, name: str, bound: spec.ComponentSpec, folder: str, options: Any, key: Node, **fields: Any
+    ) -> Component:
+        made = Component(
             name=name,
             kind=bound.kind,
             path=folder,
             tags=bound.tags,
             depends_on=bound.depends_on,
             steps=tuple(self._steps(bound, folder)) if bound.steps else (),
-            options=None if options is INVALID else options,
-            where=place,
+            options=options,
+            where=self._sources.place(key),
         )
+        return replace(made, **fields) if fields else made
+
+    def _found(self, entry: str, bound: _Entry, key: Node, taken: dict[str, Component]) -> Iterator[Component]:
+        """An entry's components, each added to `taken`."""
+        looking = discover.Entry(name=entry, kind=bound.spec.kind, path=bound.spec.path or entry)
+        where = entries(bound.spec.node).get("path", key)
+        try:
+            builders = self._asked(bound.spec.kind)
+            found, faults = discover.components(looking, builders, self._workspace, taken)
+        except (ValueError, ManifestError, BuilderError) as error:
+            found, faults = [], [(f"component {entry!r}: {error}", getattr(error, "hint", ""))]
+        for message, hint in faults:
+            self._report.add(where, message, hint)
+        self._broken.update([entry] if faults else [])
+        for one in found:
+            options = builders[one.kind].options() if bound.spec.kind == AUTO else bound.options
+            made = self._component(one.name, bound.spec, one.folder, options, key, kind=one.kind, found=entry)
+            taken[one.name] = made
+            yield made
+
+    def _asked(self, kind: str) -> dict[str, Builder]:
+        """The builders that may take an entry's folders, by kind. Raises BuilderError."""
+        kinds = self._registry.kinds() if kind == AUTO else [kind]
+        builders = {name: builder for name in kinds if (builder := self._registry.get(name))}
+        return {name: builders[name] for name in discover.detectors(builders)} if kind == AUTO else builders
 
     def _options_type(self, name: str, node: Node) -> type[Any] | None:
         """The options of the component's kind; None = reported, or there is no kind to have any."""
         kind = entries(node).get("kind")
         if kind is None or kind.id != "scalar" or not kind.value:
             return None
+        if kind.value == AUTO:
+            return self._auto(node)
         try:
             builder = self._registry.get(kind.value)
         except BuilderError as error:
@@ -278,6 +334,15 @@ class _Loader:
             hint = did_you_mean(kind.value, kinds) or f"known: {', '.join(kinds)}; command has no builder of its own"
             self._report.add(kind, f"component {name!r} is of a kind {kind.value!r} that no builder has", hint)
         return None
+
+    def _auto(self, node: Node) -> type[Any]:
+        steps = key_nodes(node).get("steps")
+        if steps is not None:
+            hint = "write the component down with its kind, or kind: KIND with the same path"
+            self._report.add(
+                steps, "steps can't stand beside kind: auto: which steps there are depends on the kind", hint
+            )
+        return discover.AutoOptions
 
     def _readable(self, builder: Builder, kind: Node) -> type[Any] | None:
         options: Any = builder.options

@@ -212,6 +212,29 @@ class Tree:
                 found.append(pattern)
         return Selection(sorted(set(found)), empty, plain=not empty)
 
+    def folders(self, pattern: str, *, exclude: Exclude | None = None) -> list[str]:
+        """The folders that one pattern matches, sorted; hidden ones and links are not seen.
+
+        Raises:
+            UnreadableError: a folder can't be listed.
+            ValueError: the pattern is malformed.
+        """
+        compiled = _compile(pattern.rstrip("/"))
+        found: list[str] = []
+        start = compiled.prefix if not compiled.literal else compiled.prefix.rpartition("/")[0]
+        stack = [(start, compiled.through(start))]
+        while stack:
+            folder, positions = stack.pop()
+            listing = self.listing(folder)
+            front = folder + "/" if folder else ""
+            names = [n for n in listing.folders if not n.startswith(".") and n not in NEVER] if listing else []
+            names = [name for name in names if exclude is None or not exclude(f"{front}{name}/")]
+            found.extend(front + name for name in compiled.hits(positions, names))
+            below = compiled.descend_into(positions, names)
+            # A name at the end means for files all that lies below; a folder of that name is one folder.
+            stack.extend((front + name, at) for name, at in below if not (compiled.deep and at[-1] == compiled.size))
+        return sorted(found)
+
     def listing(self, folder: str, *, follow: bool = False) -> Listing | None:
         """The names in a folder; None = absent or no folder (a link to one counts only with `follow`).
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from build_tests.core.errors import ConfigError, Diagnostic
 from build_tests.core.globs import literal_prefix
-from build_tests.core.model import Component, Identity, Output, Step
+from build_tests.core.model import Component, Identity, Output, Step, by_entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def build_graph(steps: Iterable[Step], components: Iterable[Component] = ()) -> 
     """
     by_label = {step.label: step for step in steps}
     wrong = _overlaps(by_label.values())
-    edges = _edges(by_label, {c.name for c in components}, wrong)
+    edges = _edges(by_label, by_entry(components), wrong)
     needs = {label: tuple(edge.label for edge in found) for label, found in edges.items()}
     order = _order(by_label, needs, wrong)
     if wrong:
@@ -128,13 +128,15 @@ def build_graph(steps: Iterable[Step], components: Iterable[Component] = ()) -> 
 
 
 def _edges(
-    steps: Mapping[str, Step], components: set[str], wrong: list[Diagnostic]
+    steps: Mapping[str, Step], components: Mapping[str, tuple[str, ...]], wrong: list[Diagnostic]
 ) -> dict[str, tuple[Edge, ...]]:
     members: dict[str, list[str]] = {name: [] for name in components}
     images: dict[str, str] = {}
     for label, step in steps.items():
         members.setdefault(step.component, []).append(label)
         images.update((o.path, label) for o in step.outputs if o.identity is Identity.IMAGE)
+    for name, its in components.items():
+        members[name] = [label for component in its for label in members[component]]
     index = OutputIndex(steps.values())
     edges: dict[str, tuple[Edge, ...]] = {}
     for label, step in steps.items():

@@ -7,6 +7,7 @@ build file is kept pickled, and a frozen class with slots is unpickled by Python
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -183,7 +184,20 @@ class Component:
     steps: tuple[StepOverride, ...] = ()
     options: Any = None
     """An instance of the builder's own `options` dataclass."""
+    found: str = ""
+    """The entry under `components:` whose `kind: auto` or pattern found it; "" = it is an entry itself."""
     where: Place = field(default=NOWHERE, compare=False)
+
+
+def by_entry(components: Iterable[Component]) -> dict[str, tuple[str, ...]]:
+    """What a name means: a component, or all those that an entry of this name found."""
+    names: dict[str, tuple[str, ...]] = {}
+    entries: dict[str, tuple[str, ...]] = {}
+    for component in components:
+        names[component.name] = (component.name,)
+        if component.found:
+            entries[component.found] = (*entries.get(component.found, ()), component.name)
+    return entries | names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_args, get_origin
 from build_tests.core import spec
 from build_tests.core.binding import ONE_OR_MANY, RAW, keys_of, marks, members, pairs_of, rest_of, scalar_of
 from build_tests.core.config import BuilderSource
+from build_tests.core.discover import AUTO, AutoOptions
 
 
 def schema_for(registry: BuilderSource) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def _component(registry: BuilderSource) -> dict[str, Any]:
     """A component: its keys depend on its kind. A kind we do not know may be a repository's own, with any keys."""
     builders = {kind: registry.get(kind) for kind in registry.kinds()}
     common = _object(spec.ComponentSpec)
-    kind = {**common["properties"]["kind"], "examples": list(builders)}
+    kind = {**common["properties"]["kind"], "examples": [AUTO, *builders]}
     return {
         "type": "object",
         "description": common["description"],
@@ -49,10 +50,9 @@ def _component(registry: BuilderSource) -> dict[str, Any]:
         "allOf": [
             {
                 "if": {"properties": {"kind": {"const": name}}, "required": ["kind"]},
-                "then": _object(spec.ComponentSpec, builder.options),
+                "then": _object(spec.ComponentSpec, options),
             }
-            for name, builder in builders.items()
-            if builder is not None
+            for name, options in [(AUTO, AutoOptions), *((n, b.options) for n, b in builders.items() if b is not None)]
         ],
     }
 

@@ -143,9 +143,9 @@ class ComponentSpec:
     """A folder of one kind, whose builder makes its steps."""
 
     kind: Name
-    """Which builder makes its steps; command has none but those under steps."""
+    """Which builder makes its steps; command has none but those under steps; auto: each one that knows the folder."""
     path: Path | None = None
-    """Its folder from the root; left out: the component's name."""
+    """Its folder from the root; left out: the component's name. A pattern (services/*): a component for each folder."""
     tags: tuple[Name, ...] = ()
     """Tags of all its steps."""
     depends_on: tuple[Reference, ...] = ()

@@ -68,6 +68,17 @@ class FileWorkspace:
         self.listed.update(found)
         return found
 
+    def folders(self, pattern: str) -> list[str]:
+        """The folders that one pattern matches, sorted; hidden ones, outputs and caches are not seen.
+
+        Raises ManifestError.
+        """
+        self.patterns.add(pattern + "/")
+        try:
+            return self._tree.folders(pattern, exclude=self._hidden)
+        except (UnreadableError, ValueError) as error:
+            raise ManifestError(f"the folders of {pattern!r} can't be listed: {error}") from None
+
     def _hidden(self, path: str) -> bool:
         return _IGNORED.search(path) is not None or self._outputs.contains(path)
 
