@@ -455,7 +455,13 @@ _Convert = Callable[[_Loader, spec.StepSpec, str, Any], Any]
 
 
 def _tool(tool: spec.ToolSpec) -> Tool:
-    return Tool(name=tool.name, version=tool.version or "", version_command=tool.version_command, hint=tool.hint)
+    return Tool(
+        name=tool.name,
+        version=tool.version or "",
+        version_command=tool.version_command,
+        hint=tool.hint,
+        optional=tool.optional,
+    )
 
 
 def _retries(retries: spec.RetriesSpec) -> Retries:

@@ -125,6 +125,8 @@ REASONS: Mapping[str, str] = {
     "schema": "fingerprints are made in a new way",
     "output-missing": "output {subject} is missing",
     "output-changed": "output {subject} was changed by hand",
+    "output-moved": "{subject} was made in another place, whose path is written in it",
+    "output-broken": "{subject}: its interpreter is gone",
     "output-extra": "{subject} lies in an output and is not of it",
     "forced": "forced",
     "off": "cache_strategy is off",

@@ -85,6 +85,8 @@ class Tool:
     """How to ask for the version; () = the built-in table's way."""
     hint: str = ""
     """How to get it, shown when it is missing."""
+    optional: bool = False
+    """The step can do without it, in another way: that it is missing is part of the key, and no obstacle."""
 
 
 @dataclass(frozen=True, kw_only=True)

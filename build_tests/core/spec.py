@@ -66,6 +66,8 @@ class ToolSpec:
     """How it is asked for its version, where the built-in table does not know it."""
     hint: str = ""
     """How to get it, shown where it is missing."""
+    optional: bool = False
+    """The step can do without it; whether it is there is part of the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

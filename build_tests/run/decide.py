@@ -215,8 +215,8 @@ class Decider:
             return Reason(kind=f"output-{found.kind}", subject=found.path)
         for output in step.outputs:
             if output.identity is Identity.INSTALLED:
-                if not outputs.stamp_intact(output.path, entry.key, self.table):
-                    return Reason(kind="output-missing", subject=output.path)
+                if fault := outputs.stamp_fault(self.root, output.path, entry.key, self.table):
+                    return Reason(kind=f"output-{fault}", subject=output.path)
             elif output.identity is Identity.IMAGE:
                 there = self._image(output.path)
                 if there is None or there != entry.digests.get(output.path):
@@ -317,6 +317,9 @@ class Decider:
     def _tools(self, step: Step) -> list[tuple[str, str]] | Missing:
         found = []
         for tool in self._needed_tools(step):
+            if tool.optional and self.toolchain.which(tool.name) is None:
+                found.append((tool.name, "missing"))
+                continue
             answer = self.toolchain.find(tool, step.path)
             if isinstance(answer, Missing):
                 return answer

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from build_tests.run.git import Git
 
 STAMP = ".pytest-build-stamp"
-"""In an installed folder: the key it was made for."""
+"""In an installed folder: the key it was made for; in a virtual environment, below it, where that lies."""
 
 Entry = list[Any]
 """Path, mode (f, x, l, d), digest, the five fields of its stat, 1 if the stat can be trusted."""
@@ -192,23 +192,44 @@ def write_stamp(folder: str, key: str) -> None:
     # Never written through: a tool may have left a link in its place.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(stamp)
-    with os.fdopen(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="ascii") as file:
-        file.write(key)
+    with os.fdopen(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
+        file.write(_stamp(key, os.path.realpath(folder) if _is_environment(folder) else ""))
+
+
+def _stamp(key: str, place: str) -> bytes:
+    return (f"{key}\n{place}" if place else key).encode("utf-8", "surrogateescape")
+
+
+def _is_environment(folder: str) -> bool:
+    """A virtual environment of Python: its scripts and its `pyvenv.cfg` hold absolute paths."""
+    return os.path.isfile(os.path.join(folder, "pyvenv.cfg"))
 
 
 def read_stamp(folder: str) -> str:
     """The key an installed folder was made for, or "" where there is none."""
     try:
         with open(os.path.join(folder, STAMP), encoding="ascii", errors="replace") as file:
-            return file.read(200)
+            return file.readline(200).rstrip("\n")
     except OSError:
         return ""
 
 
-def stamp_intact(path: str, key: str, table: FileTable) -> bool:
-    """Whether the installed folder at `path` (from the root) carries this key."""
+def stamp_fault(root: str, path: str, key: str, table: FileTable) -> str:
+    """Why the installed folder at `path` (from the root) is not what the step left under this key; "" = it is.
+
+    `missing`: it carries another key or none; `moved`: a virtual environment that was made elsewhere; `broken`: one
+    whose interpreter is gone.
+    """
     state = table.lookup(f"{path}/{STAMP}")
-    return bool(key) and state is not None and state.digest == digest_of(key.encode())
+    if not key or state is None:
+        return "missing"
+    if state.digest == digest_of(_stamp(key, "")):
+        return ""
+    folder = os.path.join(root, path)
+    # The root may be a link, or lie behind one: its real path is asked for only where the plain one will not do.
+    if state.digest in (digest_of(_stamp(key, place(folder))) for place in (os.path.abspath, os.path.realpath)):
+        return "" if os.path.exists(os.path.join(folder, "bin", "python")) else "broken"
+    return "moved" if read_stamp(folder) == key else "missing"
 
 
 # Making way

@@ -230,14 +230,15 @@ def test_a_stamp_stands_for_an_installed_folder(tmp_path):
     write(tmp_path, "web/node_modules/p/index.js")
     folder = str(tmp_path / MODULES.path)
     table = FileTable(str(tmp_path))
-    assert not outputs.stamp_intact(MODULES.path, "k1", table)
+    root = str(tmp_path)
+    assert outputs.stamp_fault(root, MODULES.path, "k1", table) == "missing"
     assert outputs.read_stamp(folder) == ""
     outputs.write_stamp(folder, "k1")
     table.forget_under(MODULES.path)
     assert outputs.read_stamp(folder) == "k1"
-    assert outputs.stamp_intact(MODULES.path, "k1", table)
-    assert not outputs.stamp_intact(MODULES.path, "k2", table)
-    assert not outputs.stamp_intact(MODULES.path, "", table)
+    assert outputs.stamp_fault(root, MODULES.path, "k1", table) == ""
+    assert outputs.stamp_fault(root, MODULES.path, "k2", table) == "missing"
+    assert outputs.stamp_fault(root, MODULES.path, "", table) == "missing"
     assert capture(tmp_path, [MODULES]).manifest == []
 
 
@@ -256,7 +257,7 @@ def test_a_kept_installed_folder_loses_its_stamp_while_its_step_runs(tmp_path):
     write(tmp_path, "web/node_modules/x")
     outputs.write_stamp(str(tmp_path / "web/node_modules"), "k1")
     outputs.prepare(str(tmp_path), [MODULES])
-    assert not outputs.stamp_intact(MODULES.path, "k1", FileTable(str(tmp_path)))
+    assert outputs.stamp_fault(str(tmp_path), MODULES.path, "k1", FileTable(str(tmp_path))) == "missing"
     assert (tmp_path / "web/node_modules/x").exists()
 
 
