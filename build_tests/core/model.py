@@ -130,6 +130,11 @@ class Step:
     outputs: tuple[Output, ...] = ()
     depends_on: tuple[str, ...] = ()
     """Labels of steps, or names of components (all their steps)."""
+    after: tuple[str, ...] = ()
+    """As `depends_on`, but their outputs are no part of the key: `facts` say what of them matters."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What a builder read out of a manifest and is part of the key, by the name that reasons call it: the lines of a
+    lockfile that concern this step, say. A value's first word is shown (`19.3.1 DIGEST`); digests are SHA-256."""
     env: tuple[tuple[str, str], ...] = ()
     pass_env: tuple[str, ...] = ()
     """Read from the caller; the values are part of the key."""

@@ -500,7 +500,8 @@ class Build:
             known=self.table.entries([path for path, _, _ in decided.fingerprint.inputs]),
             manifest=entry.outputs,
             interrupted=entry.status in ("interrupted", "failed", "raced"),
-            clean=step.clean or setup.policy.strategy is Strategy.CONSERVATIVE,
+            # Outputs that are not our last run's own would be mixed with the new ones.
+            clean=step.clean or not decided.owned or setup.policy.strategy is Strategy.CONSERVATIVE,
             state=list(step.state),
             drop_state=not decided.owned or setup.policy.strategy is Strategy.CONSERVATIVE,
             timeout=step.timeout,
