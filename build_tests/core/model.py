@@ -83,6 +83,8 @@ class Tool:
     """A requirement such as `>=20`, or "" for any."""
     version_command: tuple[str, ...] = ()
     """How to ask for the version; () = the built-in table's way."""
+    home: str = ""
+    """A variable of the caller whose `bin/` is looked at before PATH (JAVA_HOME)."""
     hint: str = ""
     """How to get it, shown when it is missing."""
     optional: bool = False
