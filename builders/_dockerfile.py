@@ -1,4 +1,4 @@
-"""Reads a Dockerfile and a .dockerignore: which files of the context and which images go in. Knows no component.
+"""Reads a Dockerfile: which files of which context and which images go into its image. Knows no component.
 
 It reads what decides that, and leaves all else to docker: flags it does not know, instructions that name no file.
 Where a name can't be known before the build, it takes the folder around it: too much rather than too little.
@@ -6,39 +6,46 @@ Where a name can't be known before the build, it takes the folder around it: too
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from build_tests.core.builder import ManifestError, pattern_from_root
+from build_tests.core.builder import ManifestError
 
-_DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(.*?)\s*$")
-_HEREDOC = re.compile(r"<<-?(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\1")
-_VARIABLE = re.compile(r"\\\$|\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})")
+from ._dockerwords import UNKNOWN, Instruction, escape_of, expanded, instruction, instructions, is_heredoc, pairs, words
+
 _REMOTE = re.compile(r"https?://|git://|git@|ssh://")
-UNKNOWN = "\0"
-"""Stands for the value of a variable that is set while docker builds."""
+PLATFORM = re.compile(r"(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)")
+"""ARGs that docker sets by itself."""
+IMAGE_CONTEXT = "docker-image://"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dockerfile:
     """What goes into an image."""
 
-    sources: tuple[str, ...]
-    """Files and folders of the context, `*` and `?` as in patterns; "" = the whole context."""
+    sources: tuple[tuple[str, str], ...]
+    """(Context, file or folder in it): "" is the build's own context, anything else the folder of a named one.
+
+    `*`, `?` and sets as Go's `filepath.Match` has them; "" = all of it.
+    """
     images: tuple[str, ...]
     """References of other images, as they are written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Instruction:
-    line: int
-    word: str
-    flags: tuple[str, ...]
-    rest: str
+@dataclass(slots=True, kw_only=True)
+class _Stage:
+    name: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    """ENV, with what it has from the stage that it stands on."""
+    args: dict[str, str | None] = field(default_factory=dict)
+    uses: list[int] = field(default_factory=list)
+    """Stages that it stands on or copies from."""
+    sources: list[tuple[str, str]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    later: list[Instruction] = field(default_factory=list)
+    """ONBUILD: what a stage that stands on this one does first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,228 +55,178 @@ class _Reader:
     path: str
     given: Mapping[str, str]
     """Build arguments."""
-    outer: dict[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, str]
+    escape: str
+    outer: dict[str, str | None] = field(default_factory=dict)
     """ARGs before the first FROM."""
-    variables: dict[str, str] = field(default_factory=dict)
-    stages: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
+    stages: list[_Stage] = field(default_factory=list)
 
-    def read(self, instruction: _Instruction) -> None:
-        match instruction.word:
+    def read(self, line: Instruction) -> None:
+        match line.word:
             case "FROM":
-                self._from(instruction)
+                self._from(line)
             case "ARG":
-                self._arg(instruction)
+                self._arg(line)
+            case _ if not self.stages:
+                raise self._fault(line, f"{line.word} stands before the first FROM")
             case "ENV":
-                self.variables.update(_pairs(self._expanded(instruction.rest)))
+                env = self.stages[-1].env
+                env.update({name: self._expanded(value) for name, value in pairs(line.rest)})
             case "COPY" | "ADD":
-                self._copy(instruction)
+                self._copy(line)
             case "RUN":
-                self._mounts(instruction)
+                self._mounts(line)
+            case "ONBUILD":
+                self.stages[-1].later.append(instruction(line.line, line.rest))
             case _:
                 pass
 
-    def _from(self, instruction: _Instruction) -> None:
-        base, _, alias = (*instruction.rest.split(), "", "", "")[:3]
-        self.variables = dict(self.outer)
-        reference = self._expanded(base)
+    def _from(self, line: Instruction) -> None:
+        base, _, alias = (*line.rest.split(), "", "", "")[:3]
+        reference = expanded(base, self.outer.get, escape=self.escape, unset=UNKNOWN)
         if not reference or UNKNOWN in reference:
-            raise ManifestError(
-                f"{self.path}:{instruction.line}: the image of FROM {base} is not known before the build",
-                hint="give the ARG a default, or a value under build_args",
-                file=self.path,
-                line=instruction.line,
-            )
-        self._image(reference)
-        self.variables = {}
-        self.stages.append(alias.lower())
+            raise self._unknown(line, f"FROM {base}")
+        stage = _Stage(name=alias.lower())
+        below = self._image(stage, reference, line)
+        self.stages.append(stage)
+        if below is not None:
+            stage.env.update(below.env)
+            for later in below.later:
+                self.read(later)
 
-    def _arg(self, instruction: _Instruction) -> None:
-        for word in _words(instruction.rest):
+    def _arg(self, line: Instruction) -> None:
+        scope = self.stages[-1].args if self.stages else self.outer
+        for word in words(line.rest):
             name, has_default, default = word.partition("=")
-            value = self.given.get(name, self._expanded(default) if has_default else self.outer.get(name, UNKNOWN))
-            self.variables[name] = value
-            if not self.stages:
-                self.outer[name] = value
+            scope[name] = self._argument(name, default if has_default else None)
 
-    def _copy(self, instruction: _Instruction) -> None:
-        origin = _flag(instruction.flags, "from")
-        if origin is not None:
-            self._image(self._expanded(origin))
-            return
-        for word in _operands(instruction.rest)[:-1]:
-            if not word.startswith("<<") and not _REMOTE.match(word):
-                self.sources.append(_in_context(self._expanded(word)))
+    def _argument(self, name: str, default: str | None) -> str | None:
+        if name in self.given:
+            return self.given[name]
+        if default is not None:
+            return self._expanded(default)
+        if PLATFORM.fullmatch(name):
+            return UNKNOWN
+        return self.outer.get(name) if self.stages else None
 
-    def _mounts(self, instruction: _Instruction) -> None:
-        for flag in instruction.flags:
+    def _copy(self, line: Instruction) -> None:
+        stage = self.stages[-1]
+        context = ""
+        if (origin := line.flag("from")) is not None:
+            origin = self._expanded(origin)
+            if not self._is_folder(origin):
+                self._image(stage, origin, line)
+                return
+            context = self.contexts[origin.lower()]
+        for word in line.operands()[:-1]:
+            if not is_heredoc(word) and not _REMOTE.match(word):
+                stage.sources.append((context, _in_context(self._expanded(word))))
+
+    def _mounts(self, line: Instruction) -> None:
+        stage = self.stages[-1]
+        for flag in line.flags:
             if not flag.startswith("--mount="):
                 continue
             mount = dict(part.partition("=")[::2] for part in flag.removeprefix("--mount=").split(","))
-            if "from" in mount:
-                self._image(self._expanded(mount["from"]))
+            origin = self._expanded(mount.get("from", ""))
+            if origin and not self._is_folder(origin):
+                self._image(stage, origin, line)
             elif mount.get("type", "bind") == "bind":
-                self.sources.append(_in_context(self._expanded(mount.get("source", mount.get("src", "")))))
+                source = _in_context(self._expanded(mount.get("source", mount.get("src", ""))))
+                stage.sources.append((self.contexts[origin.lower()] if origin else "", source))
 
-    def _image(self, reference: str) -> None:
-        """Note an image, unless it is a stage of this file, by name or by number, or nothing at all."""
-        is_stage = reference.lower() in self.stages or (reference.isdigit() and int(reference) < len(self.stages))
-        if not is_stage and reference != "scratch":
-            self.images.append(reference)
+    def _is_folder(self, name: str) -> bool:
+        return not self.contexts.get(name.lower(), IMAGE_CONTEXT).startswith(IMAGE_CONTEXT)
+
+    def _image(self, stage: _Stage, reference: str, line: Instruction) -> _Stage | None:
+        """Note what a stage stands on or copies from: an image, a stage (returned), a named context, or nothing."""
+        if UNKNOWN in reference:
+            raise self._unknown(line, f"{line.word} {line.rest}")
+        name = reference.lower()
+        if name in self.contexts:
+            context = self.contexts[name]
+            if context.startswith(IMAGE_CONTEXT):
+                stage.images.append(context.removeprefix(IMAGE_CONTEXT))
+            else:
+                stage.sources.append((context, ""))
+            return None
+        found = self._stage(name, numbers=line.word != "FROM")
+        if found is not None:
+            stage.uses.append(found)
+            return self.stages[found]
+        if reference != "scratch":
+            stage.images.append(reference)
+        return None
+
+    def _stage(self, name: str, *, numbers: bool) -> int | None:
+        """A stage by its name, the last of that name; or by its number."""
+        named = [index for index, stage in enumerate(self.stages) if stage.name == name]
+        if named:
+            return named[-1]
+        return int(name) if numbers and name.isdigit() and int(name) < len(self.stages) else None
+
+    def reached(self, target: str) -> list[_Stage]:
+        """The stages that the target is made of; docker makes no others. Raises ManifestError."""
+        wanted = self._stage(target.lower(), numbers=True) if target else len(self.stages) - 1
+        if wanted is None:
+            names = ", ".join(stage.name for stage in self.stages if stage.name) or "none has a name"
+            raise ManifestError(f"{self.path} has no stage {target!r}", hint=f"its stages: {names}", file=self.path)
+        found, stack = set[int](), [wanted]
+        while stack:
+            if (index := stack.pop()) not in found:
+                found.add(index)
+                stack.extend(self.stages[index].uses)
+        return [self.stages[index] for index in sorted(found)]
 
     def _expanded(self, text: str) -> str:
-        def value(found: re.Match[str]) -> str:
-            plain, braced, sign, word = found.groups()
-            if plain is None and braced is None:
-                return "$"
-            known = self.variables.get(plain or braced, UNKNOWN)
-            if sign is None:
-                return known
-            is_set = known not in {"", UNKNOWN}
-            return (known if is_set else word) if sign == "-" else (word if is_set else "")
+        return expanded(text, self._value, escape=self.escape)
 
-        return _VARIABLE.sub(value, text)
+    def _value(self, name: str) -> str | None:
+        """ENV goes before ARG; what neither sets may come with the base image."""
+        if not self.stages:
+            return self.outer.get(name)
+        stage = self.stages[-1]
+        return stage.env[name] if name in stage.env else stage.args.get(name, UNKNOWN)
+
+    def _unknown(self, line: Instruction, what: str) -> ManifestError:
+        said = f"the image of {what.strip()} is not known before the build"
+        return self._fault(line, said, hint="give the ARG a default, or a value under build_args")
+
+    def _fault(self, line: Instruction, said: str, hint: str = "") -> ManifestError:
+        return ManifestError(f"{self.path}:{line.line}: {said}", hint=hint, file=self.path, line=line.line)
 
 
-def parse(text: str, path: str, given: Mapping[str, str], target: str = "") -> Dockerfile:
+def parse(
+    text: str, path: str, given: Mapping[str, str], target: str = "", contexts: Mapping[str, str] | None = None
+) -> Dockerfile:
     """What goes into the image that `docker build` would make of this Dockerfile.
 
     Args:
         text: the Dockerfile.
         path: where it lies, for messages.
         given: build arguments.
-        target: the stage to build, by name; "" = the last. Stages after it do not count.
+        target: the stage to build, by name or number; "" = the last. Only what it is made of counts.
+        contexts: named contexts: a folder, or `docker-image://REFERENCE`.
 
     Raises:
         ManifestError: no FROM, a base image that only the build knows, or no such stage.
     """
-    reader = _Reader(path=path, given=given)
-    for instruction in _instructions(text):
-        if instruction.word == "FROM" and target and target.lower() in reader.stages:
-            break
-        reader.read(instruction)
+    named = {name.lower(): context for name, context in (contexts or {}).items()}
+    reader = _Reader(path=path, given=given, contexts=named, escape=escape_of(text))
+    for line in instructions(text):
+        reader.read(line)
     if not reader.stages:
         raise ManifestError(f"{path} has no FROM", file=path)
-    if target and target.lower() not in reader.stages:
-        names = ", ".join(name for name in reader.stages if name) or "none has a name"
-        raise ManifestError(f"{path} has no stage {target!r}", hint=f"its stages: {names}", file=path)
-    return Dockerfile(sources=tuple(reader.sources), images=tuple(reader.images))
-
-
-def ignore_patterns(text: str, context: str) -> Iterator[str]:
-    """A .dockerignore as input patterns from the root: `!…` takes away, and what it lets in again stands plain.
-
-    Raises:
-        ManifestError: a line is no pattern.
-    """
-    for line in text.removeprefix("\ufeff").splitlines():
-        entry = line.strip()
-        if not entry or line.startswith("#"):
-            continue
-        lets_in = entry.startswith("!")
-        cleaned = posixpath.normpath("/" + entry.removeprefix("!").strip()).lstrip("/")
-        if not cleaned:
-            continue
-        sign = "" if lets_in else "!"
-        yield in_folder(sign + cleaned, context)
-        if re.search(r"[*?\[]", cleaned.rpartition("/")[2]) and not cleaned.endswith("**"):
-            # For docker a folder that is taken away goes with all that is in it.
-            yield in_folder(f"{sign}{cleaned}/**", context)
-
-
-def in_folder(pattern: str, folder: str) -> str:
-    """Docker's pattern below a folder as ours from the root. Raises ManifestError."""
-    try:
-        return pattern_from_root(pattern.replace("[^", "[!"), folder)
-    except ValueError as error:
-        raise ManifestError(f"{pattern!r}: {error}") from None
-
-
-def _instructions(text: str) -> Iterator[_Instruction]:
-    lines = text.removeprefix("\ufeff").splitlines()
-    escape = _escape(lines)
-    at = 0
-    while at < len(lines):
-        start, logical = at, ""
-        while at < len(lines):
-            line = lines[at].strip() if not logical else lines[at].rstrip()
-            at += 1
-            if line.lstrip().startswith("#") or (logical and not line):
-                continue
-            logical += line.removesuffix(escape)
-            if not line.endswith(escape):
-                break
-        if not logical:
-            continue
-        word, _, rest = logical.partition(" ") if " " in logical else logical.partition("\t")
-        if word.upper() in {"RUN", "COPY", "ADD"}:
-            at = _after_heredocs(lines, at, rest)
-        yield _instruction(start + 1, word, rest)
-
-
-def _instruction(line: int, word: str, rest: str) -> _Instruction:
-    flags: list[str] = []
-    rest = rest.strip()
-    while rest.startswith("--"):
-        flag, _, rest = rest.partition(" ")
-        flags.append(flag)
-        rest = rest.strip()
-    return _Instruction(line=line, word=word.upper(), flags=tuple(flags), rest=rest)
-
-
-def _escape(lines: list[str]) -> str:
-    """The character that continues a line; a directive at the very top may change it."""
-    for line in lines:
-        found = _DIRECTIVE.match(line.strip())
-        if found is None:
-            break
-        if found[1].lower() == "escape":
-            return found[2]
-    return "\\"
-
-
-def _after_heredocs(lines: list[str], at: int, rest: str) -> int:
-    for _, end in _HEREDOC.findall(rest):
-        closing = (index for index in range(at, len(lines)) if lines[index].strip("\t") == end)
-        # Where nothing closes it, it is none: `<<` in a shell's arithmetic.
-        at = next(closing, at - 1) + 1
-    return at
-
-
-def _flag(flags: tuple[str, ...], name: str) -> str | None:
-    return next((flag.partition("=")[2] for flag in flags if flag.startswith(f"--{name}=")), None)
-
-
-def _operands(rest: str) -> list[str]:
-    """Sources and target of COPY and ADD, written as words or as a JSON list."""
-    if rest.startswith("["):
-        try:
-            return [str(word) for word in json.loads(rest)]
-        except ValueError:
-            pass  # docker too reads what is no JSON as words
-    return rest.split()
-
-
-def _words(rest: str) -> list[str]:
-    try:
-        return shlex.split(rest)
-    except ValueError:
-        return rest.split()
-
-
-def _pairs(rest: str) -> Iterator[tuple[str, str]]:
-    """`ENV a=1 b=2`, and the old form `ENV a 1`."""
-    words = _words(rest)
-    if words and "=" not in words[0]:
-        yield words[0], " ".join(words[1:])
-        return
-    for word in words:
-        name, _, value = word.partition("=")
-        yield name, value
+    stages = reader.reached(target)
+    return Dockerfile(
+        sources=tuple(dict.fromkeys(source for stage in stages for source in stage.sources)),
+        images=tuple(dict.fromkeys(image for stage in stages for image in stage.images)),
+    )
 
 
 def _in_context(source: str) -> str:
     """A source's path in the context; what only the build knows becomes the folder around it."""
-    path = source.partition(UNKNOWN)[0].rpartition("/")[0] if UNKNOWN in source else source
+    path = source
+    for mark in (UNKNOWN, "**"):
+        path = path.partition(mark)[0].rpartition("/")[0] if mark in path else path
     return posixpath.normpath("/" + path).lstrip("/")

@@ -34,7 +34,7 @@ THIRD_PARTY = {
     "cache": {"redis", "boto3", "botocore", "grpc", "google", "cryptography", "yaml"},
     "run": {"xxhash", "docker"},
     "parsed": {"xxhash"},
-    "builders": {"tomli"},  # tomllib of Python 3.10
+    "builders": {"tomli", "yaml"},  # tomllib of Python 3.10; Compose files
 }
 """Of these, inside functions: they cost time that most runs need not spend."""
 

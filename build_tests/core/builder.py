@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
+from build_tests.core.globs import matches
 from build_tests.core.model import Component, Identity, Output, Resources, Retries, Step, Tool
 from build_tests.core.paths import path_from_root, pattern_from_root
 
@@ -23,6 +24,7 @@ __all__ = [
     "Step",
     "Tool",
     "Workspace",
+    "matches",
     "path_from_root",
     "pattern_from_root",
 ]

@@ -40,6 +40,7 @@ __all__ = [
     "is_literal",
     "literal_prefix",
     "matches",
+    "reaches",
     "validate",
 ]
 
@@ -114,6 +115,17 @@ def matches(patterns: Iterable[str], path: str) -> bool:
         if compiled.negated == found and compiled.matches(path):
             found = not found
     return found and not _NEVER.search(path)
+
+
+def reaches(patterns: Iterable[str], folder: str) -> bool:
+    """Whether patterns may mean something below a folder, without looking at the disk. Raises ValueError as above."""
+    found = False
+    for pattern in patterns:
+        compiled = _compile(pattern)
+        at = compiled.through(folder)
+        everything = bool(at) and at[-1] == compiled.size
+        found = found and not everything if compiled.negated else found or bool(at)
+    return found and not _NEVER.search(folder)
 
 
 class PathSet:

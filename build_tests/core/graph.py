@@ -8,17 +8,17 @@ clone and after a build).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from build_tests.core.errors import ConfigError, Diagnostic
-from build_tests.core.globs import literal_prefix
+from build_tests.core.globs import literal_prefix, matches, reaches
 from build_tests.core.model import Component, Identity, Output, Step, by_entry
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """One dependency: on all outputs of `label`, on those named in `outputs` (found by path), or on its success: ()."""
+    """One dependency: on all outputs of `label`, or (found by path) on those named in `outputs`."""
 
     label: str
     outputs: tuple[str, ...] | None = None
@@ -92,6 +92,12 @@ class OutputIndex:
                 return found
         return None
 
+    def within(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """The outputs (label, path) that patterns match, or may match something in."""
+        for path, (label, output) in self._owners.items():
+            if reaches(patterns, path) if output.directory else matches(patterns, path):
+                yield label, path
+
 
 def parents(path: str) -> Iterator[str]:
     """`a/b/c` → `a/b`, `a`."""
@@ -140,11 +146,7 @@ def _edges(
     index = OutputIndex(steps.values())
     edges: dict[str, tuple[Edge, ...]] = {}
     for label, step in steps.items():
-        found: dict[str, set[str] | None] = dict.fromkeys(
-            _written_down(step, step.depends_on, steps, members, wrong)
-        )
-        for need in _written_down(step, step.after, steps, members, wrong):
-            found.setdefault(need, set())
+        found: dict[str, set[str] | None] = dict.fromkeys(_written_down(step, steps, members, wrong))
         for need, output in _by_path(step, index, images):
             if need == label:
                 continue
@@ -159,13 +161,9 @@ def _edges(
 
 
 def _written_down(
-    step: Step,
-    names: Iterable[str],
-    steps: Mapping[str, Step],
-    members: Mapping[str, list[str]],
-    wrong: list[Diagnostic],
+    step: Step, steps: Mapping[str, Step], members: Mapping[str, list[str]], wrong: list[Diagnostic]
 ) -> Iterator[str]:
-    for name in names:
+    for name in step.depends_on:
         if name == step.label:
             wrong.append(Diagnostic(place=step.where, message=f"step {name!r} depends on itself: {name} -> {name}"))
         elif name in steps:
@@ -187,6 +185,8 @@ def _by_path(step: Step, index: OutputIndex, images: Mapping[str, str]) -> Itera
     for pattern in step.inputs:
         if not pattern.startswith("!") and (found := index.owner(literal_prefix(pattern).rstrip("/"))):
             yield found[0], found[1].path
+    if step.takes_outputs:
+        yield from index.within(step.inputs)
     for reference in step.base_images:
         if reference in images:
             yield images[reference], reference

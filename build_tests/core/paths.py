@@ -13,13 +13,15 @@ from build_tests.core import globs
 NEVER_OUTPUT = frozenset({".git", ".build", ".pytest_cache"})
 """Folders that belong to others than a step."""
 _UNUSUAL = re.compile(r"[\[\\\0]|^[/.!]|^\Z|/\.|//")
+_WILD = re.compile(r"[*?\[\\]")
+"""A folder may well be called `[id]`."""
 _ABSOLUTE = "an absolute path means something else on every machine"
 
 
 def pattern_from_root(text: str, base: str) -> str:
     """An input pattern from the root; `base` is the component's folder. Raises ValueError."""
     sign, body = ("!", text[1:]) if text.startswith("!") else ("", text)
-    if not _UNUSUAL.search(body):
+    if not _UNUSUAL.search(body) and not _WILD.search(base):
         return f"{sign}{base}/{body}" if base else sign + body
     path = _resolved(body, globs.escape(base) if base else "")
     pattern = sign + (path or "**")

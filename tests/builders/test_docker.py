@@ -1,6 +1,7 @@
 """Kind docker: what a Dockerfile says goes into its image."""
 
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -34,6 +35,12 @@ def plan(tmp_path):
     return plan
 
 
+def command(step):
+    """The words of `docker build` in the step's script."""
+    (line,) = [line for line in step.command.splitlines() if line.startswith("docker build ")]
+    return shlex.split(line)
+
+
 def dockerfile(*lines):
     return {"web/Dockerfile": "\n".join(lines) + "\n"}
 
@@ -41,7 +48,7 @@ def dockerfile(*lines):
 def test_the_step_builds_one_image(plan):
     step = plan(dockerfile("FROM base:1", "COPY dist /www"), image="shop/web:1")
     assert step.label == "web-image:image"
-    assert step.command == ("docker", "build", "--tag=shop/web:1", "--file=Dockerfile", ".")
+    assert command(step) == ["docker", "build", "--tag=shop/web:1", "--file=Dockerfile", "."]
     assert step.path == "web"
     assert step.outputs == (Output(path="shop/web:1", identity=Identity.IMAGE),)
     assert step.inputs == ("web/dist", "web/Dockerfile")
@@ -69,14 +76,14 @@ def test_options_reach_docker_in_an_order_of_their_own(plan):
         build_args={"B": "2", "A": "x y"},
         target="first",
     )
-    assert step.command[2:] == (
+    assert command(step)[2:] == [
         "--tag=web-image:latest",
         "--file=docker/prod.Dockerfile",
         "--build-arg=A=x y",
         "--build-arg=B=2",
         "--target=first",
         "..",
-    )
+    ]
     assert step.inputs == ("src", "web/docker/prod.Dockerfile")
     assert step.base_images == ("base:2",)
 
@@ -91,17 +98,31 @@ def test_options_reach_docker_in_an_order_of_their_own(plan):
         (["COPY . /dst"], ["web/**"]),
         (["COPY ../a.txt /dst"], ["web/a.txt"]),
         (["COPY /a.txt /dst"], ["web/a.txt"]),
-        (["COPY *.json [^a]*.js /dst"], ["web/*.json", "web/[!a]*.js"]),
+        (["COPY *.json [^a]*.js /dst"], ["web/*.json", "web/*.json/**", "web/[!a]*.js", "web/[!a]*.js/**"]),
         (["ADD https://example.org/x.tgz rootfs.tar /"], ["web/rootfs.tar"]),
         (["COPY <<EOF /etc/motd", "COPY not-a-file /", "EOF", "COPY a.txt /"], ["web/a.txt"]),
         (["RUN echo $((1 << 3))", "COPY a.txt /"], ["web/a.txt"]),
         (["ARG DIR=out", "COPY ${DIR}/a.txt $DIR/b.txt /"], ["web/out/a.txt", "web/out/b.txt"]),
-        (["ENV DIR=out", "COPY ${DIR:-x}/a ${NO:-y}/a ${DIR:+z}/a /"], ["web/out/a", "web/y/a", "web/z/a"]),
+        (["ARG NO", "ENV DIR=out", "COPY ${DIR:-x}/a ${NO:-y}/a ${DIR:+z}/a /"], ["web/out/a", "web/y/a", "web/z/a"]),
         (["ENV DIR out", "COPY $DIR/a /"], ["web/out/a"]),
         (["ARG TARGETARCH", "COPY bin/linux-$TARGETARCH/app /"], ["web/bin"]),
         (["RUN --mount=type=bind,source=lib,target=/lib --mount=type=cache,target=/c make"], ["web/lib"]),
         (["RUN --mount=target=/src make"], ["web/**"]),
         (["RUN make", 'CMD ["x"]'], []),
+        (["COPY --parents src/**/x.ts /"], ["web/src"]),
+        (["COPY --exclude=*.log src /"], ["web/src"]),
+        (["COPY <<robots.txt <<-'other' /www/", "COPY a /", "robots.txt", "\tother", "COPY b /"], ["web/b"]),
+        (["RUN <<EOF", "COPY a /", "EOF", "COPY b /"], ["web/b"]),
+        (["RUN cat <<EOF >/x; cat <<END", "EOF", "COPY a /", "END", "COPY b /"], ["web/b"]),
+        (["COPY <<-EOF /x", "COPY a /", "\tEOF", "COPY b /"], ["web/b"]),
+        (["ENV A=1 B='x $A' C=\"d e/$A\"", "COPY $A '$A' /"], ["web/1", "web/$A"]),
+        (["ARG A=one", "ENV A=two", "COPY $A /"], ["web/two"]),
+        (["ARG A=x B=${A}y", "COPY ${B#x} $B /"], ["web/**", "web/xy"]),
+        (["COPY \\", "# a comment", "", "   # another", "a.txt \\  ", "/dst"], ["web/a.txt"]),
+        (["RUN echo \\\\", "COPY a /"], ["web/a"]),
+        (["ONBUILD COPY . /", "COPY a /"], ["web/a"]),
+        (["ADD git@github.com:o/r.git ssh://h/r git://h/r https://h/a.tgz local.tgz /"], ["web/local.tgz"]),
+        (["RUN --mount=src=a,type=bind,dst=/a --mount=type=secret,id=s --mount=type=tmpfs,target=/t x"], ["web/a"]),
     ],
 )
 def test_what_copy_names_is_an_input(plan, lines, sources):
@@ -114,8 +135,14 @@ def test_what_copy_names_is_an_input(plan, lines, sources):
         (["FROM scratch"], []),
         (["FROM --platform=$BUILDPLATFORM node:20 AS build", "FROM Build", "COPY --from=build /a /a"], ["node:20"]),
         (["FROM node:20", "FROM scratch", "COPY --from=0 /a /a", "COPY --from=tools:2 /b /b"], ["node:20", "tools:2"]),
-        (["ARG V=20", "FROM node:$V", "FROM node:${V}-slim"], ["node:20", "node:20-slim"]),
+        (["ARG V=20", "FROM node:$V", "FROM node:${V}-slim", "COPY --from=0 /a /"], ["node:20", "node:20-slim"]),
+        (["FROM a:1 AS one", "FROM b:1 AS two", "FROM scratch", "COPY --from=two /x /"], ["b:1"]),
         (["ARG V", "FROM node:${V:-18}"], ["node:18"]),
+        (["ARG V=${W:-3}", "FROM node:${V}", "ARG V", "COPY --from=tools:$V /a /"], ["node:3", "tools:3"]),
+        (["# syntax=docker/dockerfile:1", "# escape=`", "FROM a:1", "ENV P=C:\\", "FROM b:1"], ["b:1"]),
+        (["# a comment first", "# escape=`", "FROM a:1", "COPY x \\", " y /"], ["a:1"]),
+        (["FROM a:1 AS one", "FROM one AS two", "FROM two"], ["a:1"]),
+        (["FROM a:1 AS x", "FROM b:1 AS x", "FROM x"], ["b:1"]),
         (["# escape=`", "FROM `", "  base:1"], ["base:1"]),
         (["FROM base:1", "RUN --mount=type=bind,from=tools:3,target=/t x"], ["base:1", "tools:3"]),
         (["FROM base@sha256:" + "0" * 64], ["base@sha256:" + "0" * 64]),
@@ -129,6 +156,56 @@ def test_what_from_names_is_a_base_image(plan, lines, images):
 def test_files_of_another_stage_are_no_inputs(plan):
     step = plan(dockerfile("FROM node:20 AS build", "COPY src /src", "FROM base:1", "COPY --from=build /dist /www"))
     assert step.inputs == ("web/src", "web/Dockerfile")
+
+
+def test_a_stage_that_the_target_does_not_need_does_not_count(plan):
+    step = plan(
+        dockerfile(
+            "FROM a:1 AS base", "COPY base /", "FROM base AS dev", "COPY . /", "FROM b:1 AS test", "COPY tests /",
+            "FROM base AS prod", "COPY dist /", "COPY --from=2 /report /",
+        ),
+        target="prod",
+    )  # fmt: skip
+    assert step.inputs == ("web/base", "web/tests", "web/dist", "web/Dockerfile")
+    assert step.base_images == ("a:1", "b:1")
+    assert plan(dockerfile("FROM a:1", "COPY x /", "FROM b:1", "COPY y /"), target="0").base_images == ("a:1",)
+
+
+def test_what_a_stage_keeps_for_those_on_it_is_done_there(plan):
+    step = plan(dockerfile("FROM a:1 AS base", "ENV D=src", "ONBUILD COPY $D /src", "FROM base", "COPY $D/x /x"))
+    assert step.inputs == ("web/src", "web/src/x", "web/Dockerfile")
+
+
+def test_named_contexts_are_folders_or_images(plan):
+    step = plan(
+        dockerfile("FROM base", "COPY --from=Proto shop.proto /", "COPY --from=tools /x /", "RUN --mount=from=proto,src=v1 x"),
+        contexts={"base": "docker-image://shop/base", "proto": "//proto", "tools": "docker-image://tools:1"},
+    )  # fmt: skip
+    assert step.inputs == ("proto/shop.proto", "proto/v1", "web/Dockerfile")
+    assert step.base_images == ("shop/base:latest", "tools:1")
+    assert "--build-context=proto=../proto" in command(step)
+    assert "--build-context=base=docker-image://shop/base" in command(step)
+
+
+def test_every_other_option_reaches_docker(plan):
+    step = plan(
+        dockerfile("FROM a:1"),
+        image="web:1",
+        aliases=("web:latest", "registry.example/web:1"),
+        labels={"b": "2", "a": "x y"},
+        secrets={"token": "NPM_TOKEN", "npmrc": "./.npmrc"},
+        platform="linux/arm64",
+        cache_from=("web:cache",),
+        arguments=("--network=host",),
+    )
+    assert command(step)[2:] == [
+        "--tag=web:1", "--tag=web:latest", "--tag=registry.example/web:1", "--file=Dockerfile", "--label=a=x y", "--label=b=2",
+        "--secret=id=npmrc,src=.npmrc", "--secret=id=token,env=NPM_TOKEN", "--platform=linux/arm64", "--cache-from=web:cache",
+        "--network=host", ".",
+    ]  # fmt: skip
+    assert [output.path for output in step.outputs] == ["web:1", "web:latest", "registry.example/web:1"]
+    assert step.secrets == ("NPM_TOKEN",)
+    assert {"DOCKER_BUILDKIT", "DOCKER_DEFAULT_PLATFORM"} <= set(step.pass_env)
 
 
 def test_stages_after_the_target_do_not_count(plan):
@@ -217,11 +294,42 @@ def test_what_another_step_makes_is_an_edge(plan):
     assert sorted(graph.needs[image.label]) == ["base:import", "web:bundle"]
 
 
+def step_with(label, *outputs, inputs=()):
+    name, _, step = label.partition(":")
+    return Step(component=name, name=step, kind="command", path=name, inputs=inputs, outputs=outputs, command=("true",))
+
+
+def test_a_copy_of_the_whole_folder_needs_all_that_others_make_in_it(plan):
+    """Docker copies what lies there: in a fresh clone and after a build that must be the same."""
+    others = [
+        step_with("web:bundle", Output(path="web/dist", directory=True)),
+        step_with("web:install", Output(path="web/node_modules", directory=True, identity=Identity.INSTALLED)),
+        step_with("web:report", Output(path="web/out/report.xml")),
+        step_with("proto:ts", Output(path="web/gen/ts", directory=True)),
+        step_with("orders:jar", Output(path="orders/target", directory=True)),
+    ]
+    image = plan({**dockerfile("FROM b:1", "COPY . /app"), "web/.dockerignore": "node_modules\nout\n!out/*.txt\n"})
+    assert sorted(build_graph([*others, image]).needs[image.label]) == ["proto:ts", "web:bundle"]
+    everything = plan({**dockerfile("FROM b:1", "COPY . /app"), "web/.dockerignore": ""})
+    needs = sorted(build_graph([*others, everything]).needs[image.label])
+    assert needs == ["proto:ts", "web:bundle", "web:install", "web:report"]
+    few = plan({**dockerfile("FROM b:1", "COPY gen /gen"), "web/.dockerignore": "*\n!gen/ts/*.ts\n"})
+    assert build_graph([*others, few]).needs[image.label] == ("proto:ts",)
+
+
 def test_an_image_is_known_by_its_reference_with_or_without_the_tag(plan):
     made = StepOverride(name="import", fields=(("outputs", (Output(path="base", identity=Identity.IMAGE),)),))
     maker = Component(name="base", kind="command", path="base", steps=(made,))
     step = plan(dockerfile("FROM base:latest"), maker)
     assert step.base_images == ("base",)
+
+
+def test_a_folder_with_a_dockerfile_is_found(tmp_path):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/Dockerfile").write_text("FROM scratch\n")
+    workspace = FileWorkspace(str(tmp_path))
+    assert DockerBuilder.detect("web", workspace)
+    assert not DockerBuilder.detect("", workspace)
 
 
 @pytest.mark.real("docker")
@@ -242,7 +350,7 @@ def test_docker_makes_of_the_command_what_the_step_promises(plan, tmp_path):
     )
     reference = step.outputs[0].path
     environment = {**os.environ, **dict(step.env)}
-    subprocess.run(step.command, cwd=tmp_path / step.path, env=environment, check=True, capture_output=True)
+    subprocess.run(["sh", "-ec", step.command], cwd=tmp_path / step.path, env=environment, check=True, capture_output=True)
     show = ["docker", "image", "inspect", "--format={{.Config.Labels.who}}", reference]
     try:
         assert subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip() == "a 'quoted' name"
