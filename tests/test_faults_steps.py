@@ -26,10 +26,22 @@ NOISE = {
 }
 
 
+PEAK = """
+import resource
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        with open("peak.txt", "w") as file:
+            file.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+"""
+"""What the controller needed, in kB."""
+
+
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
     """Every noise twice: of a step that fails, and of one that ends well."""
     ws = BuildWorkspace(tmp_path_factory.mktemp("noisy") / "ws")
+    ws.write("conftest.py", PEAK)
     steps = {f"{name}-bad": {"command": f"{noise}; exit 1"} for name, noise in NOISE.items()}
     steps |= {f"{name}-good": {"command": noise} for name, noise in NOISE.items()}
     ws.components(a={"steps": steps})
@@ -63,6 +75,15 @@ def test_the_whole_report_stays_bounded(noisy):
     ws, result = noisy
     assert len(result.output) < 2_000_000
     assert sum(path.stat().st_size for path in (ws.root / ".build/runs").iterdir()) < 2_000_000
+
+
+def test_the_controller_does_not_grow_with_the_noise(noisy, build_workspace):
+    loud, _ = noisy
+    quiet = build_workspace
+    quiet.write("conftest.py", PEAK)
+    quiet.components(a={"steps": {f"s{number}": {"command": "exit 1"} for number in range(2 * len(NOISE))}})
+    quiet.build("-n2", "-v", "--junitxml=report.xml")
+    assert int(loud.read("peak.txt")) - int(quiet.read("peak.txt")) < 50_000
 
 
 @pytest.mark.parametrize("report", ["report.xml", ".build/reports/junit.xml"])

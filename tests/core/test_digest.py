@@ -336,9 +336,10 @@ def test_odd_names_go_through_the_state_file(tmp_path, name):
 
 
 def test_a_big_file_in_bounded_memory(tmp_path):
+    size = (4 << 30) + 5 if os.environ.get("CI") else 1 << 28  # in CI more than 32 bits can count
     with open(tmp_path / "big", "wb") as file:
         file.write(b"start")
-        file.truncate(1 << 28)
+        file.truncate(size)  # holes: they take no room on the disk
     write(tmp_path / "f", "x")
     table = FileTable(str(tmp_path))
     table.lookup("f")  # imports what hashing needs
@@ -348,7 +349,7 @@ def test_a_big_file_in_bounded_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
-    assert table.bytes_hashed == (1 << 28) + 1
+    assert table.bytes_hashed == size + 1
 
 
 @pytest.mark.parametrize(
