@@ -14,7 +14,7 @@ OPTIONS = $(call option,-t,$(TARGET)) $(call option,-k,$(K)) $(call option,-m,$(
           $(call option,-n,$(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-plan build-clean-smart test lint schema bench bench-shop clean FORCE
+.PHONY: help build build-plan build-clean-smart test lint schema bench bench-shop bench-cache clean FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"
@@ -59,6 +59,9 @@ bench: $(READY) ## measure against ninja, doit and make
 
 bench-shop: $(READY) ## build the example workspace with its plain Makefile and with pytest-build
 	@python benchmarks/shop.py $(ARGS)
+
+bench-cache: $(READY) ## measure the artifact cache against a bare copy, ninja with a copying script, Turborepo
+	@python benchmarks/cache.py $(ARGS)
 
 clean: ## remove what builds have left, and the environment
 	@rm -rf .build .pytest_cache $(VENV)

@@ -94,12 +94,10 @@ class BuildCache:
         from build_tests.cache.artifact import place
 
         found = self._found(key)
-        if found is None:
+        folder = self._keeper.stage(found) if found is not None else None
+        if found is None or folder is None:
             return False
-        with self._keeper.staged(found) as folder:
-            if folder is None:
-                return False
-            place(os.path.abspath(root) if root is not None else self._root, found.record.items, folder)
+        place(os.path.abspath(root) if root is not None else self._root, found.record.items, folder)
         self._keeper.restored(found, 0.0)
         return True
 

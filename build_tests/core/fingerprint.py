@@ -14,7 +14,7 @@ from typing import Any
 
 from build_tests.core.model import Step
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when an ingredient is added or changes its form, and say so in CHANGELOG.md (`--build-accept` helps)."""
 
 
@@ -88,6 +88,7 @@ def definition_of(step: Step) -> tuple[tuple[str, Any], ...]:
         ("outputs", tuple((o.path, o.directory, o.identity.value) for o in step.outputs)),
         ("state", step.state),
         ("clean", step.clean),
+        ("facts", step.facts),
     )
 
 
@@ -116,6 +117,7 @@ REASONS: Mapping[str, str] = {
     "input-mode": "{subject}: its mode changed",
     "command": "the command changed",
     "declaration": "its {subject} changed in the build file",
+    "fact": "{subject} changed",
     "env": "variable {subject} changed",
     "tool": "tool {subject} changed",
     "dependency": "the outputs of {subject} changed",
@@ -176,8 +178,19 @@ def _input_differences(old: Fingerprint, new: Fingerprint) -> Iterator[Reason]:
 
 def _definition_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Reason]:
     for name in sorted(was.keys() | now.keys()):
-        if was.get(name) != now.get(name):
+        if was.get(name) == now.get(name):
+            continue
+        if name == "facts" and name in was and name in now:
+            for fact, old, new in _changed(was[name], now[name]):
+                yield Reason(kind="fact", subject=fact, detail=_moved(old, new))
+        else:
             yield Reason(kind="command") if name == "command" else Reason(kind="declaration", subject=name)
+
+
+def _moved(was: str | None, now: str | None) -> str:
+    """`19.3.0 → 19.3.1`, or "" where only what is behind the first word differs."""
+    old, new = ((text or "none").partition(" ")[0] for text in (was, now))
+    return f"{old} → {new}" if old != new else ""
 
 
 def _changed(

@@ -18,7 +18,7 @@ from build_tests.core.model import Component, Identity, Output, Step, by_entry
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """One dependency: on all outputs of `label`, or (found by path) on those named in `outputs`."""
+    """One dependency: on all outputs of `label`, on those named in `outputs` (found by path), or on its success: ()."""
 
     label: str
     outputs: tuple[str, ...] | None = None
@@ -146,7 +146,11 @@ def _edges(
     index = OutputIndex(steps.values())
     edges: dict[str, tuple[Edge, ...]] = {}
     for label, step in steps.items():
-        found: dict[str, set[str] | None] = dict.fromkeys(_written_down(step, steps, members, wrong))
+        found: dict[str, set[str] | None] = dict.fromkeys(
+            _written_down(step, step.depends_on, steps, members, wrong)
+        )
+        for need in _written_down(step, step.after, steps, members, wrong):
+            found.setdefault(need, set())
         for need, output in _by_path(step, index, images):
             if need == label:
                 continue
@@ -161,9 +165,13 @@ def _edges(
 
 
 def _written_down(
-    step: Step, steps: Mapping[str, Step], members: Mapping[str, list[str]], wrong: list[Diagnostic]
+    step: Step,
+    names: Iterable[str],
+    steps: Mapping[str, Step],
+    members: Mapping[str, list[str]],
+    wrong: list[Diagnostic],
 ) -> Iterator[str]:
-    for name in step.depends_on:
+    for name in names:
         if name == step.label:
             wrong.append(Diagnostic(place=step.where, message=f"step {name!r} depends on itself: {name} -> {name}"))
         elif name in steps:

@@ -83,6 +83,8 @@ class Tool:
     """A requirement such as `>=20`, or "" for any."""
     version_command: tuple[str, ...] = ()
     """How to ask for the version; () = the built-in table's way."""
+    home: str = ""
+    """A variable of the caller whose `bin/` is looked at before PATH (JAVA_HOME)."""
     hint: str = ""
     """How to get it, shown when it is missing."""
     optional: bool = False
@@ -132,6 +134,11 @@ class Step:
     """Its inputs mean what others make, too: each output that they match is an edge (what a docker build copies)."""
     depends_on: tuple[str, ...] = ()
     """Labels of steps, or names of components (all their steps)."""
+    after: tuple[str, ...] = ()
+    """As `depends_on`, but their outputs are no part of the key: `facts` say what of them matters."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What a builder read out of a manifest and is part of the key, by the name that reasons call it: the lines of a
+    lockfile that concern this step, say. A value's first word is shown (`19.3.1 DIGEST`); digests are SHA-256."""
     env: tuple[tuple[str, str], ...] = ()
     pass_env: tuple[str, ...] = ()
     """Read from the caller; the values are part of the key."""

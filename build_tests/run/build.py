@@ -141,10 +141,12 @@ class Build:
             for label in released:
                 if label in self.frontier:
                     self._ready_at[label] = now
-                    settled += self._settle_decided(label)
+                    settled += self._decide(label)
+            settled += self._restore([label for label in released if label in self._decided])
         return settled
 
-    def _settle_decided(self, label: str) -> list[StepRecord]:
+    def _decide(self, label: str) -> list[StepRecord]:
+        """Settle the step, or note that it must run."""
         step = self.graph.steps[label]
         if problem := self._unmaskable(step):
             return self._settle(self._new(step, Outcome.FAILED, message=problem, first_error=problem))
@@ -158,10 +160,19 @@ class Build:
                 return self._settle(self._new(step, Outcome.FRESH, message="nothing changed", key=decision.key))
             case Lacking(missing=missing):
                 return self._settle(self._new(step, Outcome.UNAVAILABLE, message=str(missing)))
-        if (restored := self.exchange.restore(step, decision)) is not None:
-            return self._settle(self._put_back(step, decision, restored))
         self._decided[label] = decision
         return []
+
+    def _restore(self, labels: Collection[str]) -> list[StepRecord]:
+        """Settle those of the steps that must run which a cache has."""
+        settled: list[StepRecord] = []
+        if labels:
+            steps = [(self.graph.steps[label], self._decided[label]) for label in labels]
+            for label, restored in self.exchange.restore(steps):
+                if restored is not None:
+                    decision = self._decided.pop(label)
+                    settled += self._settle(self._put_back(self.graph.steps[label], decision, restored))
+        return settled
 
     def _put_back(self, step: Step, decision: MustRun, restored: Restored) -> StepRecord:
         """The step came from a cache."""
@@ -286,12 +297,6 @@ class Build:
             self.setup.state.changed = True
         self._decided.clear()
         return records
-
-    def leave(self) -> None:
-        """Another build takes over, from the state and the journal."""
-        if self._exchange is not None:
-            self._exchange.keeper.close()
-        self.setup.state.leave()
 
     def close(self) -> None:
         """Save what this run learned; in CI, end the daemons that steps left behind."""
@@ -506,7 +511,8 @@ class Build:
             known=self.table.entries([path for path, _, _ in decided.fingerprint.inputs]),
             manifest=entry.outputs,
             interrupted=entry.status in ("interrupted", "failed", "raced"),
-            clean=step.clean or setup.policy.strategy is Strategy.CONSERVATIVE,
+            # Outputs that are not our last run's own would be mixed with the new ones.
+            clean=step.clean or not decided.owned or setup.policy.strategy is Strategy.CONSERVATIVE,
             state=list(step.state),
             drop_state=not decided.owned or setup.policy.strategy is Strategy.CONSERVATIVE,
             timeout=step.timeout,

@@ -269,6 +269,8 @@ class Decider:
 
     def _dependencies(self, step: Step) -> Iterator[tuple[str, str]]:
         for edge in self.graph.edges[step.label]:
+            if edge.outputs == ():
+                continue
             digests = self.digests(edge.label)
             if not digests:
                 yield edge.label, ""

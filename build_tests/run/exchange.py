@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from build_tests.cache.artifact import decode, place
+from build_tests.cache.artifact import decode, discard, place
 from build_tests.core.errors import UnreadableError
 from build_tests.core.model import Identity, Step, Strategy
 from build_tests.run import outputs
 from build_tests.run.decide import Decider, Policy, Run, shared_outputs
+from build_tests.run.fetching import Fetched, Wanted, fetched
 from build_tests.run.git import Git
 from build_tests.run.keeping import Found, Keeper, Leavings, storable
 from build_tests.run.sharing import ChangedError, shared_fingerprint, shared_key
@@ -67,11 +68,16 @@ class Exchange:
 
     def find(self, step: Step, decided: Run) -> Found | None:
         """What a cache has for a step that must run, or None. Notes the step's key for `keep`."""
+        wanted = self._wanted(step, decided)
+        return self.keeper.find(wanted.key, wanted.outputs) if wanted is not None else None
+
+    def _wanted(self, step: Step, decided: Run) -> Wanted | None:
+        """What to look for; None where the step runs whatever a cache has."""
         if not self.on:
             return None
         shared = self._name(step, decided)
         may = step.cache and storable(step.outputs) and MUST_RUN.isdisjoint(reason.kind for reason in decided.reasons)
-        return self.keeper.find(shared.key, step.outputs) if shared and may else None
+        return Wanted(key=shared.key, outputs=step.outputs) if shared and may else None
 
     def _name(self, step: Step, decided: Run) -> _Shared | None:
         try:
@@ -83,18 +89,29 @@ class Exchange:
         shared = self._shared[step.label] = _Shared(shared_key(fingerprint), fingerprint)
         return shared
 
-    def restore(self, step: Step, decided: Run) -> Restored | None:
-        """Put back what a cache has; None = the step must run. Never half of it under a good name."""
+    def restore(self, steps: Iterable[tuple[Step, Run]]) -> Iterator[tuple[str, Restored | None]]:
+        """Put back what a cache has of steps that wait for nothing; label → None = the step must run.
+
+        Never half of a step's outputs under a good name.
+        """
+        wanted = [(step, decided, self._wanted(step, decided)) for step, decided in steps]
+        coming = fetched(self.keeper, [one for _, _, one in wanted if one is not None])
+        with contextlib.closing(coming):
+            for step, decided, one in wanted:
+                got = next(coming) if one is not None else None
+                yield step.label, self._put_back(step, decided, got) if got is not None else None
+
+    def _put_back(self, step: Step, decided: Run, got: Fetched) -> Restored | None:
         began = time.monotonic()
-        found = self.find(step, decided)
-        if found is None:
+        found, folder = got.found, got.folder
+        if folder is None:
             return None
-        with self.keeper.staged(found) as folder:
-            placed = folder is not None and self._place(step, found, folder)
+        placed = self._place(step, found, folder)
+        discard(folder)
         captured = self._captured(step) if placed else None
         if captured is None or captured.missing:
             return None
-        seconds = time.monotonic() - began
+        seconds = got.seconds + time.monotonic() - began
         entry = Entry(
             key=decided.key, fingerprint=decided.fingerprint.to_json(), context=decided.context,
             outputs=captured.manifest, digests=dict(captured.digests), seconds=found.record.seconds,

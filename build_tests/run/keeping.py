@@ -13,12 +13,13 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from build_tests.cache import artifact, pointer
 from build_tests.cache.artifact import Item
+from build_tests.cache.background import DaemonPool
 from build_tests.cache.guarded import Guarded
 from build_tests.cache.model import Blob, StoreError
 from build_tests.cache.opening import open_store
@@ -36,8 +37,8 @@ SWEEP_SECONDS = 0.2
 """What eviction may take at the end of a run that kept something."""
 LOOK_SECONDS, PAUSE_SECONDS, PATIENCE_SECONDS = 0.05, 0.04, 1.0
 """How often what waits to be kept is looked at; how long nothing must have ended before it is; how long it may wait."""
-AT_ONCE = 8
-"""Downloads of one step at a time."""
+AT_ONCE = 16
+"""Downloads at a time, of all steps."""
 MOST_BAD = 64 << 20
 """Bytes of entries that could not be used, held until they are replaced; what is beyond that stays where it lies."""
 
@@ -126,6 +127,8 @@ class Keeper:
         """Name → what lay there and could not be used: it counts as absent, so it may be replaced."""
         self._bad_size = 0
         self._numbers = itertools.count()
+        self._counting = threading.Lock()
+        self._downloads: DaemonPool | None = None
         self._made_way = False
         self._warned: set[str] = set()
         self._work: deque[Leavings] = deque()
@@ -152,12 +155,19 @@ class Keeper:
             self._tiers = open_store(self._settings, self._environ, self._warn, writable=self._shares)
         return self._tiers
 
+    @property
+    def remote(self) -> bool:
+        """Whether a tier lies behind a network. Raises ConfigError at first."""
+        self.opened()
+        return self._remote
+
     # Reading
 
     def find(self, key: str, outputs: Sequence[Output] | None = None) -> Found | None:
         """The record of a key that is believed and fits the declared outputs, if any; its blobs may be gone."""
         tiers = self.opened()
-        self.tally.looked += 1
+        with self._counting:
+            self.tally.looked += 1
         for address in self._trust.actions(key, remote=False):
             afar = address.scope in self._believed_afar
             for tier, envelope in tiers.candidates(address.lookup, afar=afar):
@@ -169,9 +179,10 @@ class Keeper:
 
     def _note_bad(self, address: Address, envelope: bytes) -> None:
         """It counts as absent: squatting on a name, or damage, must not keep what is good from lying there."""
-        self._bad_size += len(envelope)
-        if self._bad_size <= MOST_BAD:
-            self._bad.setdefault(address.lookup, []).append(envelope)
+        with self._counting:
+            self._bad_size += len(envelope)
+            if self._bad_size <= MOST_BAD:
+                self._bad.setdefault(address.lookup, []).append(envelope)
 
     def _believed(
         self, address: Address, envelope: bytes, outputs: Sequence[Output] | None, *, remote: bool
@@ -181,61 +192,61 @@ class Keeper:
             own = [(item.path, item.mode == "d") for item in record.items]
             artifact.checked(record.items, own if outputs is None else declared(outputs))
         except UntrustedError as error:
-            self.tally.refused += 1
-            if error.refusal.suspicious and not self.tally.suspicious:
-                self._warn(f"cache, security: {error.reason}: it is not used; others like it are only counted")
-            self.tally.suspicious += error.refusal.suspicious
+            self._refuse(error)
             return None
         except ValueError:
-            self.tally.refused += 1
+            self._refuse(None)
             return None
         return record
+
+    def _refuse(self, error: UntrustedError | None) -> None:
+        suspicious = error is not None and error.refusal.suspicious
+        with self._counting:
+            self.tally.refused += 1
+            self.tally.suspicious += suspicious
+            first = suspicious and self.tally.suspicious == 1
+        if first and error is not None:
+            self._warn(f"cache, security: {error.reason}: it is not used; others like it are only counted")
 
     def complete(self, found: Found) -> bool:
         """Whether all its blobs are there now: for a plan."""
         return not self.opened().missing(artifact.blobs_of(found.record.items))
 
-    @contextlib.contextmanager
-    def staged(self, found: Found) -> Iterator[str | None]:
-        """Its files, fetched and verified, in a folder that is gone afterwards; None where one could not be had."""
+    def stage(self, found: Found) -> str | None:
+        """A folder with its files, fetched and verified, for the caller to discard; None where one could not be had."""
         folder = os.path.join(self._folder, f"restore-{os.getpid()}-{next(self._numbers)}")
         missing: object = True
         try:
             self._make_way()
-            os.makedirs(self._folder, exist_ok=True)
             missing = artifact.stage(found.record.items, self.opened().fetch, folder, each=self._each())
         except StoreError:
             missing = True
         except OSError as error:
             self._warn_once(f"cache: nothing can be restored: {error.filename}: {error.strerror}")
         if missing:
-            self.tally.incomplete += 1
+            with self._counting:
+                self.tally.incomplete += 1
             if not self.complete(found):
                 self._note_bad(found.address, found.envelope)
-        try:
-            yield None if missing else folder
-        finally:
             artifact.discard(folder)
+        return None if missing else folder
 
     def _make_way(self) -> None:
         """Before the first file is fetched: what a killed run has left is of no use, and may have our names."""
-        if not self._made_way:
-            self._made_way = True
-            if os.path.islink(self._folder):
-                os.unlink(self._folder)
-            shutil.rmtree(self._folder, ignore_errors=True)
+        with self._counting:
+            if not self._made_way:
+                self._made_way = True
+                if os.path.islink(self._folder):
+                    os.unlink(self._folder)
+                shutil.rmtree(self._folder, ignore_errors=True)
+        os.makedirs(self._folder, exist_ok=True)
 
     def _each(self) -> Any:
         if not self._remote:
             return map
-        from concurrent.futures import ThreadPoolExecutor
-
-        # Made for one step: most builds restore nothing from afar.
-        def each(*arguments: Any) -> list[Any]:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                return list(pool.map(*arguments))
-
-        return each
+        with self._counting:
+            pool = self._downloads = self._downloads or DaemonPool("cache-download", AT_ONCE)
+        return lambda function, *columns: pool.map(lambda row: function(*row), zip(*columns, strict=True))
 
     def restored(self, found: Found, seconds: float) -> None:
         """Count it, and keep the record nearer where it came from afar."""
@@ -339,6 +350,8 @@ class Keeper:
             return
         if left := self._tiers.finish(FINISH_SECONDS):
             self._warn(f"cache: {left} uploads were not finished within {FINISH_SECONDS:g} seconds and are given up")
+        if self._downloads is not None:
+            self._downloads.close()
         self._sweep(self._tiers)
         self._tiers.close()
         shutil.rmtree(self._folder, ignore_errors=True)

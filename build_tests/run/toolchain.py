@@ -115,7 +115,7 @@ class Toolchain:
     def find(self, tool: Tool, folder: str) -> Found | Missing:
         """The tool as it would run in `folder` (from the root)."""
         # Only a shim looks at the folder.
-        path = self.which(tool.name)
+        path = self._place(tool)
         where = folder if path is not None and _shim_of(path) is not None else ""
         known = self._found.get((tool, where))
         if known is None:
@@ -128,9 +128,14 @@ class Toolchain:
             self._where[name] = shutil.which(name, path=self._path)
         return self._where[name]
 
+    def _place(self, tool: Tool) -> str | None:
+        """Where the tool's own variable says that it is, else where PATH does."""
+        home = self._environ.get(tool.home) if tool.home else None
+        return (self.which(os.path.join(home, "bin", tool.name)) if home else None) or self.which(tool.name)
+
     def _look(self, tool: Tool, folder: str) -> Found | Missing:
         hint = tool.hint or HINTS.get(tool.name, "")
-        path = self.which(tool.name)
+        path = self._place(tool)
         if path is None:
             return Missing(name=tool.name, why="is not installed", hint=hint)
         context = self._shim_context(path, folder)
@@ -170,7 +175,7 @@ class Toolchain:
         except (OSError, subprocess.TimeoutExpired):
             return None
         lines = (_plain(line) for line in done.stdout.decode("utf-8", "replace").splitlines())
-        return next((line for line in lines if line), None) if done.returncode == 0 else None
+        return next((line for line in lines if _tells(line)), None) if done.returncode == 0 else None
 
     def _shim_context(self, path: str, folder: str) -> list[Any] | None:
         """What decides which program a shim runs, or None where `path` is no shim."""
@@ -210,6 +215,11 @@ def _shim_of(path: str) -> _Shim | None:
 def _plain(line: str) -> str:
     """Without terminal colours, which some tools print even into a pipe."""
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).strip()
+
+
+def _tells(line: str) -> bool:
+    """Not what a Java program prints first: a rule, a warning, an option that it picked up."""
+    return bool(line.strip("-")) and "warning:" not in line and not line.startswith(("Picked up ", "WARNING: "))
 
 
 def content_version(path: str) -> str | None:

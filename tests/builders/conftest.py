@@ -26,16 +26,18 @@ def planned(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a step's command, with programs given as shell scripts first on PATH."""
+    """Runs a step's command, with programs given as shell scripts first on PATH; names in capitals are variables."""
 
-    def run(step, **programs):
+    def run(step, **given):
+        programs = {name: text for name, text in given.items() if not name.isupper()}
+        variables = {name: text for name, text in given.items() if name.isupper()}
         tools = tmp_path / "tools"
         tools.mkdir(exist_ok=True)
         for name, text in programs.items():
             (tools / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
             (tools / name).chmod(0o755)
         command = ["sh", "-e", "-c", step.command] if isinstance(step.command, str) else list(step.command)
-        env = {"PATH": f"{tools}:{os.environ['PATH']}", **dict(step.env)}
+        env = {"PATH": f"{tools}:{os.environ['PATH']}", **variables, **dict(step.env)}
         return subprocess.run(command, cwd=tmp_path / step.path, env=env, capture_output=True, text=True, check=False)
 
     return run

@@ -70,6 +70,15 @@ def test_an_edge_written_down_covers_those_found_by_path():
     assert [edge.outputs for edge in graph.edges["app:use"]] == [None]
 
 
+def test_what_a_step_only_comes_after_gives_it_no_outputs():
+    steps = [step("lib:make", outputs=("lib/o",)), step("app:use", after=("lib:make",))]
+    [edge] = build_graph(steps).edges["app:use"]
+    assert (edge.label, edge.outputs) == ("lib:make", ())
+    both = step("app:use", after=("lib:make",), inputs=("lib/o",))
+    [edge] = build_graph([steps[0], both]).edges["app:use"]
+    assert edge.outputs == ("lib/o",)
+
+
 def test_base_images_are_edges_on_who_makes_them():
     image = Output(path="shop/base:dev", identity=Identity.IMAGE)
     graph = build_graph(

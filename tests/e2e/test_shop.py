@@ -104,7 +104,7 @@ def test_a_comment_in_the_schema_stops_where_outputs_come_out_the_same(shop):
     result = build(shop)
     assert result.status == 0, result.output
     assert {"proto:python", "proto:java", "proto:typescript"} <= set(result.ran)
-    for label in ("orders:package", "orders:test", "recommend:wheel", "recommend:test", "orders-image:image"):
+    for label in ("orders:compile", "orders:package", "orders:test", "recommend:wheel", "recommend:test", "orders-image:image"):
         assert result[label].value == "fresh", (label, result.steps[label].reasons)
 
 

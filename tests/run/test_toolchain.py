@@ -1,0 +1,46 @@
+"""Where a tool is, and which line of what it prints is its version."""
+
+import pytest
+
+from build_tests.core.model import Tool
+from build_tests.run.toolchain import Found, Toolchain
+
+
+@pytest.fixture
+def program(tmp_path):
+    def program(path, text):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+        file.chmod(0o755)
+        return str(file)
+
+    return program
+
+
+def found(tool, tmp_path, remembered=None, **environ):
+    return Toolchain(str(tmp_path), {} if remembered is None else remembered, {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", **environ}).find(tool, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "version"),
+    [
+        ("gradle", "\n------------\nGradle 4.4.1\n------------\n", "Gradle 4.4.1"),
+        ("kotlinc", "OpenJDK VM warning: Options were deprecated\ninfo: kotlinc-jvm 2.4.20", "info: kotlinc-jvm 2.4.20"),
+        ("java", 'Picked up JAVA_TOOL_OPTIONS: -Dx=y\nopenjdk version "17.0.1"', 'openjdk version "17.0.1"'),
+        ("mvn", "\x1b[1mApache Maven 3.8.7\x1b[m", "Apache Maven 3.8.7"),
+    ],
+)
+def test_what_a_java_program_prints_first_is_not_its_version(tmp_path, program, name, text, version):
+    program(f"bin/{name}", text)
+    assert found(Tool(name=name), tmp_path).version == version
+
+
+def test_a_home_goes_before_path_and_another_home_is_another_tool(tmp_path, program):
+    java = Tool(name="java", home="JAVA_HOME")
+    program("bin/java", "openjdk 11")
+    there = program("jdk/17/bin/java", "openjdk 17")
+    remembered = {}
+    assert found(java, tmp_path, remembered).version == "openjdk 11"
+    assert found(java, tmp_path, remembered, JAVA_HOME=f"{tmp_path}/jdk/17") == Found(name="java", path=there, version="openjdk 17")
+    assert found(java, tmp_path, remembered, JAVA_HOME=f"{tmp_path}/jdk/gone").version == "openjdk 11"
