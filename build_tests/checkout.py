@@ -22,6 +22,7 @@ from build_tests.run.decide import Policy
 from build_tests.run.locks import CheckoutLock
 from build_tests.run.places import prepare
 from build_tests.run.record import RecordWriter, StepRecord, new_id
+from build_tests.run.resources import machine_workers
 from build_tests.run.state import StateStore
 
 if TYPE_CHECKING:
@@ -234,11 +235,35 @@ class Checkout:
         except OSError as error:
             self.warnings.append(f"artifacts can't be collected: {error.filename}: {error.strerror}")
 
+    def abandon(self) -> None:
+        """Somebody else begins anew: what was restored meanwhile is in the journal, where he finds it."""
+        if self._build is not None:
+            self._build.leave()
+        self.release()
+
     def release(self) -> None:
         """Let the next build in."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Begun:
+    """A run that was begun before pytest was started: what has settled by then is not decided again."""
+
+    checkout: Checkout
+    build: Build
+    labels: frozenset[str]
+    settled: list[StepRecord] = field(default_factory=list)
+    """Not in the record yet."""
+
+
+def worker_count(project: Project, asked: int) -> int:
+    """What -n gives, capped by the build file; 1 in one process."""
+    if not asked or not project.target.parallel:
+        return 1
+    return min(asked, project.config.parallelism.max_workers or max(machine_workers(), asked))
 
 
 def declared_outputs(project: Project) -> dict[str, list[str]]:

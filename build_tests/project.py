@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from build_tests.core.errors import SelectionError
@@ -60,6 +60,19 @@ class Project:
                 hint = did_you_mean(selector, known)
                 raise SelectionError(f"{selector!r} is no target, component or step" + (f" ({hint})" if hint else ""))
         return found
+
+    def chosen(self, selectors: Collection[str], *, target_named: bool) -> tuple[set[str], set[str]]:
+        """The labels that a command with these selectors builds, and of those the ones it calls by their own name.
+
+        As a session without `-k`, `-m`, node ids and `--lf` chooses (session/select.py). Raises SelectionError.
+        """
+        selected = self.select(selectors)
+        if not selectors:
+            return self.members(self.target), set()
+        if target_named:
+            on_request = {label for label in selected if self.graph.steps[label].on_request}
+            selected &= self.members(self.target) | on_request
+        return selected, {label for label in selected if label in selectors}
 
 
 def load_project(file: str, *, target: str | None = None, environment: str | None = None) -> Project:

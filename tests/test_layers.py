@@ -19,12 +19,13 @@ LAYERS = {
     "parsed": {"core", "run", "registry"},
     "project": {"core", "registry", "parsed"},
     "checkout": {"core", "run", "project"},
+    "pytestside": {"core", "run"},
     "cacheapi": {"core", "run", "cache", "project"},
     "api": {"core", "run", "registry", "project", "checkout", "cacheapi"},
-    "session": {"core", "run", "registry", "project", "checkout"},
+    "session": {"core", "run", "registry", "project", "checkout", "pytestside"},
     "plugin": {"session"},
     "testing": {"core", "run"},
-    "faces": {"core", "cache", "run", "registry", "project", "checkout", "session", "api"},
+    "faces": {"core", "cache", "run", "registry", "project", "checkout", "pytestside", "session", "api"},
     "builders": {"core.builder"},
 }
 MEET_PYTEST = {"session", "plugin", "testing"}

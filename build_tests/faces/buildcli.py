@@ -42,9 +42,40 @@ def _build(options: argparse.Namespace, extra: list[str]) -> int:
         )
         print(json.dumps(plan.to_json(), indent=1))
         return 0
+    arguments = pytest_arguments(options, file)
+    if extra or options.k or options.m or options.dry_run:
+        return _pytest([*arguments, *extra])
+    return _answered(options, file, arguments)
+
+
+def _answered(options: argparse.Namespace, file: str, arguments: list[str]) -> int:
+    """Without pytest where it need not see the build; else with it, and it tells for the next time."""
+    from build_tests.core.locate import root_of
+    from build_tests.pytestside import recall
+    from build_tests.run.places import FOLDER
+
+    folder = os.path.join(root_of(file), FOLDER)
+    note = recall(folder, file)
+    if note is None:
+        from build_tests.session.learn import Learner
+
+        auto, verbosity = options.n == "auto", int(not options.quiet)
+        return _pytest(arguments, Learner(folder=folder, file=file, own_verbosity=verbosity, auto=auto))
+    from build_tests.faces.fastbuild import answer
+
+    answered = answer(options, file, arguments, note)
+    if answered is None or isinstance(answered, int):
+        return _pytest(arguments) if answered is None else answered
+    try:
+        return _pytest(arguments, answered)
+    finally:
+        answered.checkout.release()
+
+
+def _pytest(arguments: list[str], *plugins: object) -> int:
     import pytest
 
-    return int(pytest.main([*pytest_arguments(options, file), *extra]))
+    return int(pytest.main(arguments, plugins=list(plugins)))
 
 
 def pytest_arguments(options: argparse.Namespace, file: str) -> list[str]:

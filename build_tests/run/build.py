@@ -298,6 +298,12 @@ class Build:
         self._decided.clear()
         return records
 
+    def leave(self) -> None:
+        """Another build takes over, from the state and the journal."""
+        if self._exchange is not None:
+            self._exchange.keeper.close()
+        self.setup.state.leave()
+
     def close(self) -> None:
         """Save what this run learned; in CI, end the daemons that steps left behind."""
         if self.setup.environ.get("CI") and os.path.exists(self.setup.places.daemons):

@@ -124,6 +124,12 @@ class StateStore:
         self._drop_journal()
         self.changed = False
 
+    def leave(self) -> None:
+        """Save nothing: whoever loads next finds what was noted so far in the journal."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
     def forget(self) -> None:
         """`--cache-clear`: nothing was ever built here; what lies in outputs may still be removed as ours."""
         self._drop_journal()

@@ -10,15 +10,14 @@ import contextlib
 import gc
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from build_tests.checkout import Checkout, Wishes, declared_outputs
+from build_tests.checkout import Begun, Checkout, Wishes, declared_outputs, worker_count
 from build_tests.core.collector import collector_paused
 from build_tests.core.errors import BuildError, ConfigError, LockHeldError, SelectionError
 from build_tests.core.globs import PathSet
@@ -27,15 +26,13 @@ from build_tests.core.model import Outcome
 from build_tests.project import Project, load_project
 from build_tests.run.build import Build
 from build_tests.run.record import StepRecord
-from build_tests.run.resources import machine_workers
+from build_tests.run.signals import interruptible
 from build_tests.session import reporting
 from build_tests.session.items import BuildFile, StepFacts, StepItem, Turnstile, attach_result, seed_dependencies
 from build_tests.session.outputs import marked_labels
 from build_tests.session.select import Selector
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from build_tests.run.step import Order
     from build_tests.session.live import Live
     from build_tests.session.schedule import BuildScheduling
@@ -71,6 +68,7 @@ class Controller:
         self._begun = False
         self._phases: bool | None = None
         self._total: tuple[pytest.Session, int] | None = None
+        self._handed = next((p for p in config.pluginmanager.get_plugins() if isinstance(p, Begun)), None)
         # xdist registers nothing at configure time: pytest collects and selects here, as without it.
         option = config.option
         self._dist, self._tx = getattr(option, "dist", "no"), list(getattr(option, "tx", None) or [])
@@ -94,6 +92,10 @@ class Controller:
             for name in ("build_affected", "build_trace"):
                 if getattr(option, name) not in (None, False):
                     raise pytest.UsageError(f"--{name.replace('_', '-')} comes in a later release")
+            if self._handed is not None:
+                self.project = self._handed.checkout.project
+                self._register_markers(self.project)
+                return self.project
             try:
                 self.project = load_project(self.file, target=option.build_target, environment=option.build_env)
             except ConfigError as error:
@@ -243,7 +245,7 @@ class Controller:
             return None
         if self.config.option.build_dry_run:
             return self._print_plan()
-        with self._signals():
+        with interruptible():
             try:
                 self._run(session)
             except ConfigError as error:
@@ -261,18 +263,36 @@ class Controller:
     def _open_checkout(self) -> Checkout:
         if self.checkout is None:
             option = self.config.option
-            self.checkout = Checkout(
-                project=self._load(),
-                state_folder=self._state_folder(),
-                wishes=Wishes(
-                    accept=option.build_accept, force=option.build_force, shuffle=option.build_shuffle,
-                    no_wait=option.build_no_wait, workers=self._worker_count(), dry=option.build_dry_run,
-                    cache=option.build_cache,
-                    argv=tuple(self.config.invocation_params.args), forget=bool(getattr(option, "cacheclear", False)),
-                ),
-                say=self._say,
+            wishes = Wishes(
+                accept=option.build_accept, force=option.build_force, shuffle=option.build_shuffle,
+                no_wait=option.build_no_wait, workers=self._worker_count(), dry=option.build_dry_run,
+                cache=option.build_cache,
+                argv=tuple(self.config.invocation_params.args), forget=bool(getattr(option, "cacheclear", False)),
             )  # fmt: skip
+            folder = self._state_folder()
+            self.checkout = self._taken_over(wishes, folder) or Checkout(
+                project=self._load(), state_folder=folder, wishes=wishes, say=self._say
+            )
         return self.checkout
+
+    def _taken_over(self, wishes: Wishes, folder: str | None) -> Checkout | None:
+        """The checkout of a run that was begun before this session, if it is the very run that is wanted here."""
+        begun = self._handed
+        if begun is None:
+            return None
+        same = begun.checkout.wishes == wishes and begun.checkout.state_folder == folder
+        if not same or begun.labels != self._labels or self._needs:
+            self._handed = None
+            begun.checkout.abandon()
+            return None
+        begun.checkout.say = self._say
+        return begun.checkout
+
+    def _begin(self, checkout: Checkout) -> Build:
+        if self._handed is not None:
+            self._pending += self._handed.settled
+            return self._handed.build
+        return checkout.begin(self._labels, self._needs, self._chosen)
 
     def _state_folder(self) -> str | None:
         """pytest's cache folder for us; None where there is none, or it can't be made."""
@@ -285,10 +305,12 @@ class Controller:
 
     def _worker_count(self) -> int:
         """What -n gives, capped by the build file; 1 in one process."""
-        project = self._load()
-        if not self._tx or self._dist == "no" or not project.target.parallel:
-            return 1
-        return min(len(self._tx), project.config.parallelism.max_workers or max(machine_workers(), len(self._tx)))
+        return worker_count(self._load(), 0 if self._dist == "no" else len(self._tx))
+
+    @property
+    def tx_count(self) -> int:
+        """How many workers -n asks for."""
+        return len(self._tx)
 
     @property
     def _reporter(self) -> Any:
@@ -317,7 +339,7 @@ class Controller:
 
     def _run(self, session: pytest.Session) -> None:
         checkout = self._open_checkout()
-        self.build = build = checkout.begin(self._labels, self._needs, self._chosen)
+        self.build = build = self._begin(checkout)
         self._begun = True
         with collector_paused():
             self.advance()
@@ -438,23 +460,6 @@ class Controller:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGHUP end a build as Ctrl-C does: tools ended, state saved, exit status 2."""
-
-        def interrupt(number: int, _frame: FrameType | None) -> None:
-            raise KeyboardInterrupt(signal.Signals(number).name)
-
-        before = {}
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(ValueError):  # not in the main thread
-                before[number] = signal.signal(number, interrupt)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     # What the scheduler asks
 
