@@ -35,18 +35,17 @@ def present(workspace: Workspace, folder: str, names: Iterable[str]) -> list[str
     return found
 
 
-def sweeper(folder: str, outputs: Iterable[str]) -> str:
+def sweeper(folder: str, kept: Iterable[str]) -> str:
     """A shell function `sweep` that empties a build folder but for what outputs own of it.
 
     Compilers leave classes there whose source is gone, and the next archive would hold them.
 
     Args:
         folder: the build folder, as the shell finds it.
-        outputs: paths in it, relative to it.
+        kept: files and folders in it, found the same way.
     """
-    kept = sorted({path.split("/")[0] for path in outputs})
-    find = ["find", folder, "-mindepth", "1", "-maxdepth", "1"]
-    for name in kept:
-        find += ["!", "-name", name]
-    exists = shlex.join(["[", "!", "-d", folder, "]"])
-    return f"sweep() {{ {exists} || {shlex.join(find)} -exec rm -rf '{{}}' +; }}"
+    others = [test for path in sorted(set(kept)) for test in ("!", "-path", path, "!", "-path", f"{path}/*")]
+    files = shlex.join(["find", folder, *others, "!", "-type", "d"])
+    folders = shlex.join(["find", folder, "-depth", "-mindepth", "1", *others, "-type", "d", "-empty"])
+    there = shlex.join(["[", "-d", folder, "]"])
+    return f"sweep() {{ {there} || return 0; {files} -exec rm -f '{{}}' +; {folders} -exec rmdir '{{}}' ';'; }}"

@@ -191,7 +191,6 @@ class _Steps:
 
     def _test(self) -> Step:
         needs = self._lookup.needs(self._module, tests=True)
-        tests = (*self._options.tests, *self._pom.tests)
         outputs = [self._output(f"{REPORTS}/")]
         if "jacoco-maven-plugin" in self._pom.plugins:
             outputs.append(self._output(COVERAGE))
@@ -201,7 +200,7 @@ class _Steps:
             self._pom.goals(*BEFORE_TESTS) if self._known else ("test",),
             needs,
             outputs=tuple(outputs),
-            inputs=(*self._patterns(tests), *made),
+            inputs=(*self._existing(self._options.tests), *self._patterns(self._pom.tests), *made),
             depends_on=() if self._known else (self._module.label("package"),),
             junit=self._patterns((f"{REPORTS}/TEST-*.xml",)),
         )
@@ -219,7 +218,12 @@ class _Steps:
         return self._step("package", goals, needs, outputs=outputs, inputs=inputs)
 
     def _sources(self) -> tuple[str, ...]:
-        return self._patterns(self._options.sources or ("src/main/", *self._pom.sources))
+        if self._options.sources:
+            return self._patterns(self._options.sources)
+        return (*self._existing(("src/main/",)), *self._patterns(self._pom.sources))
+
+    def _existing(self, texts: Iterable[str]) -> list[str]:
+        return present(self._workspace, self._module.folder, texts)
 
     def _patterns(self, texts: Iterable[str]) -> tuple[str, ...]:
         return tuple(patterns_of(_at(self._module), dict.fromkeys(texts)))
@@ -247,7 +251,7 @@ class _Steps:
         )
 
     def _command(self, goals: tuple[str, ...], needs: Needs, outputs: tuple[Output, ...], *, wrapper: bool) -> str:
-        target = at("target", self._module.folder) + "/"
+        above = f"{self._module.folder}/" if self._module.folder else ""
         made = [output.path for output in (*outputs, *self._all_outputs())]
         maven = f"./{from_component(_at(self._module), path_of(self._module.component, 'mvnw'))}" if wrapper else "mvn"
         flags = [*FLAGS, *self._reproducible()]
@@ -255,7 +259,7 @@ class _Steps:
         folders = [from_component(_at(self._module), output.path) for output in outputs if output.directory]
         return script(
             "tmp=$(mktemp -d)",
-            sweeper("target", (path.removeprefix(target) for path in made if path.startswith(target))),
+            sweeper("target", (path.removeprefix(above) for path in made if path.startswith(f"{above}target/"))),
             """trap 'rm -rf "$tmp"; sweep' EXIT""",
             ["mkdir", "-p", "target"],
             "sweep",

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from build_tests.core.builder import Component, ManifestError, Step, Workspace, path_from_root
 
-from . import _maven
+from . import _gradle, _maven
+from ._gradlefiles import BUILDS, SETTINGS, settings_above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,10 @@ class KotlinOptions:
     """What else packaging leaves in the component's own folder (`target/lib/`)."""
     offline: bool = False
     """Fetch nothing."""
+    modules: tuple[str, ...] = ()
+    """The folders of Gradle's modules, where the settings compute them."""
+    daemon: bool = True
+    """Whether Gradle's steps leave its daemon running for the next; the last of a CI run ends it."""
 
 
 class KotlinBuilder:
@@ -45,17 +50,33 @@ class KotlinBuilder:
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
         """Raises ManifestError: a manifest is missing, can't be read, or means what is not supported."""
         match _tool(component.path, workspace):
+            case "gradle":
+                return _gradle.plan(component, workspace)
             case "maven":
                 return _maven.plan(component, workspace)
             case _:
-                raise ManifestError(
-                    f"{path_from_root('pom.xml', component.path)} is missing",
-                    hint="a kotlin component has a pom.xml, a build.gradle(.kts), or Kotlin sources in src/",
-                )
+                raise _nothing(component, workspace)
 
 
 def _tool(path: str, workspace: Workspace) -> str:
     """What builds this folder, or ""."""
+    if any(workspace.exists(path_from_root(name, path)) for name in SETTINGS):
+        return "gradle"
     if workspace.exists(path_from_root("pom.xml", path)):
         return "maven"
+    if any(workspace.exists(path_from_root(name, path)) for name in BUILDS):
+        # A module's build file means nothing without the settings that include it.
+        return "" if settings_above(path, workspace) else "gradle"
     return ""
+
+
+def _nothing(component: Component, workspace: Workspace) -> ManifestError:
+    if above := settings_above(component.path, workspace):
+        return ManifestError(
+            f"{component.path} is a module of the Gradle build in {above}",
+            hint="make that folder the component: each of its modules has steps of its own",
+        )
+    return ManifestError(
+        f"{path_from_root('pom.xml', component.path)} is missing",
+        hint="a kotlin component has a pom.xml, a build.gradle(.kts), or Kotlin sources in src/",
+    )

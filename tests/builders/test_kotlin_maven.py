@@ -54,6 +54,7 @@ SHOP = {
     "app/web/pom.xml": module("web", needs("core")),
     "app/money/src/test/kotlin/ATest.kt": "",
 }
+MAIN = {"app/src/main/kotlin/A.kt": ""}
 TESTS = {"app/src/test/kotlin/ATest.kt": ""}
 NAMED = "<artifactId>a</artifactId><build><finalName>orders</finalName></build>"
 MAVEN = """
@@ -114,7 +115,7 @@ def test_what_the_poms_bind_runs_in_the_order_of_the_phases(planned):
     ids=["parent from elsewhere", "profile", "extension", "goal without a phase"],
 )
 def test_where_others_have_a_say_the_phases_themselves_run(planned, lines):
-    steps = planned(KotlinBuilder, pom("<artifactId>a</artifactId><version>1</version>", lines) | TESTS)
+    steps = planned(KotlinBuilder, pom("<artifactId>a</artifactId><version>1</version>", lines) | TESTS | MAIN)
     assert list(steps) == ["test", "package"]
     assert goals_of(steps["package"]) == ["package", "-Dmaven.test.skip=true"]
     assert goals_of(steps["test"]) == ["test"]
@@ -155,7 +156,7 @@ def test_source_folders_are_read_off_the_pom(planned):
         "<testSourceDirectory>${project.basedir}/checks</testSourceDirectory>"
         "<resources><resource><directory>conf</directory></resource></resources></build>"
     )
-    steps = planned(KotlinBuilder, files | {"app/checks/A.kt": ""})
+    steps = planned(KotlinBuilder, files | MAIN | {"app/checks/A.kt": ""})
     assert {"app/gen/", "app/conf/", "app/src/main/"} <= set(steps["compile"].inputs)
     assert "app/checks/" in steps["test"].inputs
 
