@@ -36,5 +36,5 @@ def test_a_module_of_a_build_above_is_none(tmp_path, detected):
 
 
 def test_a_folder_with_nothing_to_build(planned):
-    with pytest.raises(ManifestError, match="pom.xml is missing"):
+    with pytest.raises(ManifestError, match=r"pom\.xml is missing"):
         planned(KotlinBuilder, {"app/x": ""})
