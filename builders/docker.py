@@ -26,8 +26,6 @@ from build_tests.core.builder import (
     path_from_root,
 )
 
-from . import _ociarchive
-from ._compose import images_of
 from ._dockerfile import IMAGE_CONTEXT, Dockerfile, parse
 from ._dockerignore import from_root, ignored, source_segments
 from ._dockerwords import UNKNOWN
@@ -114,6 +112,8 @@ class DockerBuilder:
             return
         if wrong := [name for name in ("image", "archive", "target", "secrets") if getattr(options, name)]:
             raise ManifestError(f"{wrong[0]} and compose don't go together", hint="the Compose file says it")
+        from ._compose import images_of
+
         file = path_of(component, options.compose)
         for image in images_of(file, workspace, options.variables or {}, options.services):
             yield _step(component, workspace, image)
@@ -194,9 +194,8 @@ def _as_made(reference: str, workspace: Workspace) -> str:
 
 def _command(component: Component, workspace: Workspace, image: Image, references: list[str]) -> str:
     lines: list[Iterable[str] | str] = [*CHOOSE]
-    own_ignore = _ignore_file(workspace, image)
-    if own_ignore and own_ignore == f"{image.dockerfile}.dockerignore":
-        said = f"{own_ignore}: only BuildKit reads it (apt install docker-buildx, or unset DOCKER_BUILDKIT)"
+    if needs := _only_buildkit(workspace, image):
+        said = f"{needs}: only BuildKit knows that (apt install docker-buildx, or unset DOCKER_BUILDKIT)"
         lines.append(f'[ "$DOCKER_BUILDKIT" != 0 ] || {{ echo {_quoted(said)} >&2; exit 1; }}')
     file = "-" if image.inline else from_component(component, image.dockerfile)
     build = script(
@@ -212,6 +211,13 @@ def _command(component: Component, workspace: Workspace, image: Image, reference
     )
     lines.append(f"printf %s {_quoted(image.inline)} | {build}" if image.inline else build)
     return script(*lines)
+
+
+def _only_buildkit(workspace: Workspace, image: Image) -> str:
+    """What the classic builder would silently leave out; "" = nothing."""
+    own = f"{image.dockerfile}.dockerignore"
+    used = {own: _ignore_file(workspace, image) == own, "secrets": image.secrets, "contexts": image.contexts}
+    return ", ".join(name for name, is_used in used.items() if is_used)
 
 
 def _quoted(text: str) -> str:
@@ -267,6 +273,8 @@ def _ignore_file(workspace: Workspace, image: Image) -> str:
 
 def _archive(component: Component, image: Image, made: Step) -> Step:
     """The image as a file. It is made by a program of ours, which `docker save` is not good enough for."""
+    from . import _ociarchive
+
     options: DockerOptions = component.options
     path = path_of(component, options.archive)
     if matches(made.inputs, path):

@@ -129,6 +129,8 @@ REASONS: Mapping[str, str] = {
     "output-changed": "output {subject} was changed by hand",
     "output-moved": "{subject} was made in another place, whose path is written in it",
     "output-broken": "{subject}: its interpreter is gone",
+    "image-missing": "image {subject} is not in the engine",
+    "image-other": "image {subject} in the engine is another one, made elsewhere under the same tag",
     "output-extra": "{subject} lies in an output and is not of it",
     "forced": "forced",
     "off": "cache_strategy is off",

@@ -259,6 +259,8 @@ class Build:
         step = self.graph.steps[label]
         self.capacity.give_back(label)
         self.decider.ran(label)
+        if result.ok:
+            decided = self.decider.pulled(decided)
         if result.daemons:
             from build_tests.run import daemons
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from build_tests.core.digest import FileTable, digest_of
@@ -95,11 +95,13 @@ class Decider:
 
     def __post_init__(self) -> None:
         self.excluded = [f"{o.path}/" if o.directory else o.path for o in self._file_outputs()]
+        remembered = [path.rstrip("/") for step in self.graph.steps.values() for path in step.state]
+        self.excluded += [name for path in remembered for name in (path, f"{path}/")]
         self._owned = PathSet.of(self.excluded)
         self._platform = platform_tag()
 
     excluded: list[str] = field(init=False)
-    """The outputs of all steps, as `Tree.select` takes them."""
+    """What no pattern matches: the outputs of all steps, and their tools' own memory. Folders have a trailing /."""
 
     def decide(self, label: str) -> Decision:
         """Whether the step must run. What it needs must have settled, or not be part of this run.
@@ -151,6 +153,17 @@ class Decider:
             return False
         _, _, _, _, _, inputs, dependencies, _ = entry.fingerprint
         return self.table.same(inputs) and [*self._dependencies(step)] == [tuple(known) for known in dependencies]
+
+    def pulled(self, decision: Run) -> Run:
+        """After its run: base images that the engine did not have, and fetched for it, enter the key as they are."""
+        absent = [name for name, identity in decision.fingerprint.images if not identity]
+        if not absent:
+            return decision
+        for name in absent:
+            self._images.pop(name, None)
+        images = tuple((name, identity or self._image(name) or "") for name, identity in decision.fingerprint.images)
+        fingerprint = replace(decision.fingerprint, images=images)
+        return replace(decision, fingerprint=fingerprint, key=fingerprint.key())
 
     def ran(self, label: str) -> None:
         """The step has run: what is known of its outputs is old."""
@@ -220,7 +233,7 @@ class Decider:
             elif output.identity is Identity.IMAGE:
                 there = self._image(output.path)
                 if there is None or there != entry.digests.get(output.path):
-                    return Reason(kind="output-changed" if there else "output-missing", subject=output.path)
+                    return Reason(kind="image-other" if there else "image-missing", subject=output.path)
         self._digests.setdefault(step.label, entry.digests)
         return None
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+KNOCK_SECONDS = 0.7
+"""How long an address may take to accept a connection: a black hole must not hold up a build."""
 CONNECT_SECONDS = 2
-"""How long an engine may take to say that it is there."""
+"""How long an engine may take, once reached, to say that it is there."""
 ANSWER_SECONDS = 20
 """How long it may take for all questions of one call; a busy engine is slow, not dead."""
 
@@ -43,6 +46,7 @@ CONFIG_FIELDS = (
 )
 """What of an image's configuration a container can notice; the rest is times, ids and leftovers of the building."""
 PLATFORM_FIELDS = ("Architecture", "Os", "Variant")
+_HOST_AND_PORT = re.compile(r"(?:\[([^\]]+)\]|([^:/]+)):(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +165,8 @@ def _in_a_line(error: BaseException) -> str:
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"can't be reached: {cause.strerror}"
+    if isinstance(cause, TimeoutError) or (isinstance(cause, OSError) and cause.strerror):
+        return f"can't be reached: {cause.strerror or 'timed out'}"
     text = " ".join(str(cause).split()) or type(cause).__name__
     return f"did not answer as an engine does: {text[:200]}"
 
@@ -182,11 +186,14 @@ def _client(make: type[docker.APIClient], address: str, tls: Any) -> docker.APIC
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nobody listens: the SDK would leave the socket that it tried open."""
-    if address.startswith("unix://"):
+    """Fail at once where nobody listens: the SDK would leave the socket that it tried open, and wait for longer."""
+    scheme, _, place = address.partition("://")
+    if scheme == "unix":
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.settimeout(CONNECT_SECONDS)
-            listener.connect(address.removeprefix("unix://"))
+            listener.settimeout(KNOCK_SECONDS)
+            listener.connect(place)
+    elif scheme in {"tcp", "http", "https"} and (found := _HOST_AND_PORT.match(place)):
+        socket.create_connection((found[1] or found[2], int(found[3])), timeout=KNOCK_SECONDS).close()
 
 
 def _endpoint(environ: Mapping[str, str]) -> tuple[str, Any]:

@@ -114,7 +114,7 @@ class Runner:
 
     Args:
         root: absolute.
-        excluded: the outputs of all steps, which are no inputs (folders with a trailing /).
+        excluded: what is no input: the outputs of all steps, and their tools' memory (folders with a trailing /).
     """
 
     root: str

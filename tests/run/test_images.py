@@ -1,9 +1,11 @@
 """The container engine: reached, absent, silent, babbling; and what an image's identity is made of."""
 
+import contextlib
 import copy
 import json
 import os
 import shutil
+import socket
 import socketserver
 import subprocess
 import sys
@@ -147,6 +149,22 @@ def test_an_engine_that_accepts_and_then_is_silent_does_not_hold_us_up(monkeypat
             released.set()
     assert isinstance(answer, Unavailable)
     assert "0.2" in answer.reason or "timed out" in answer.reason
+
+
+def test_an_address_that_swallows_everything_does_not_hold_us_up(monkeypatch):
+    """A port whose queue is full drops what is sent to it, as a firewall does."""
+    monkeypatch.setattr(images, "KNOCK_SECONDS", 0.1)
+    monkeypatch.setattr(images, "CONNECT_SECONDS", 60)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = [socket.create_connection(address)]
+        with contextlib.suppress(OSError):
+            while len(waiting) < 20:
+                waiting.append(socket.create_connection(address, timeout=0.1))
+        answer = Engine.connect({"DOCKER_HOST": f"tcp://127.0.0.1:{address[1]}"})
+        for connection in waiting:
+            connection.close()
+    assert answer == Unavailable(reason=f"at tcp://127.0.0.1:{address[1]} can't be reached: timed out")
 
 
 def test_an_engine_that_trickles_does_not_hold_us_up(monkeypatch):
