@@ -3,7 +3,7 @@
 import pytest
 from build_tests.builders.protobuf import LanguageOptions, ProtobufBuilder
 
-from build_tests.core.builder import Component, ManifestError, Output
+from build_tests.core.builder import Identity, ManifestError, Output, Step
 from build_tests.core.graph import build_graph
 
 FILES = {"app/shop.proto": "", "app/parts/part.proto": ""}
@@ -33,7 +33,7 @@ def test_each_language_has_a_step_and_generate_needs_them_all(planned):
 
 def test_the_keys_hold_only_what_protoc_reads(planned):
     steps = plan(planned, python={"out": "gen"}, imports=("//common",))
-    assert steps["python"].inputs == ("app/**/*.proto", "common/**/*.proto")
+    assert steps["python"].inputs == ("app/parts/part.proto", "app/shop.proto")
 
 
 def test_the_code_lands_in_a_folder_that_was_not_there(planned, run, tmp_path):
@@ -74,10 +74,11 @@ def test_what_depends_on_generate_sees_every_change_of_the_code(planned, run, tm
 
 
 def test_a_plugin_under_node_modules_waits_for_its_install(planned):
-    web = Component(name="web", kind="typescript", path="web")
-    steps = plan(planned, web, typescript={"out": "gen", "plugin": "//web/node_modules/.bin/protoc-gen-es"})
+    steps = plan(planned, typescript={"out": "gen", "plugin": "//web/node_modules/.bin/protoc-gen-es"})
     step = steps["typescript"]
-    assert step.depends_on == ("web:install",)
+    installed = Output(path="web/node_modules", directory=True, identity=Identity.INSTALLED)
+    install = Step(component="web", name="install", kind="typescript", command=("npm", "ci"), outputs=(installed,))
+    assert build_graph([step, install]).needs["app:typescript"] == ("web:install",)
     assert "--plugin=protoc-gen-es=../web/node_modules/.bin/protoc-gen-es" in step.command
     assert [tool.name for tool in step.tools] == ["protoc", "node"]
 
