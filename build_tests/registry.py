@@ -42,6 +42,10 @@ class Registry:
                 self._builders[kind] = _of(kind, points)
         return self._builders.get(kind)
 
+    def loaded(self) -> list[Builder]:
+        """The builders that were asked for so far."""
+        return list(self._builders.values())
+
     def kinds(self) -> list[str]:
         """All kinds, sorted; also those whose builder can't be loaded."""
         return sorted({*_BUILT_IN, *self._builders, *self._installed()})

@@ -36,15 +36,25 @@ class Assembly:
     """False: a component's steps are missing, so that a dependency on one of them says nothing."""
 
 
-def read(file: str, *, registry: BuilderSource, environment: str | None = None) -> tuple[Config, Graph]:
+def read(
+    file: str, *, registry: BuilderSource, environment: str | None = None, shown: list[FileWorkspace] | None = None
+) -> tuple[Config, Graph]:
     """A build file to its graph, with the faults of all stages at once.
+
+    Args:
+        file: absolute.
+        registry: knows the builders.
+        environment: an overlay's name.
+        shown: gets every workspace that builders were shown: the answer depends on what they saw there.
 
     Raises:
         ConfigError: every fault of the file, its steps and their edges.
         SelectionError: there is no such environment.
     """
+    shown = [] if shown is None else shown
     checked = check(file, registry=registry, environment=environment)
-    assembly = assemble(checked.config, registry, broken=checked.broken)
+    shown.append(checked.workspace)
+    assembly = assemble(checked.config, registry, broken=checked.broken, shown=shown)
     config = assembly.config
     wrong = [*checked.diagnostics, *assembly.diagnostics]
     graph: Graph | None = None
@@ -66,11 +76,16 @@ def steps_of(config: Config, registry: BuilderSource) -> tuple[Step, ...]:
     return assembly.steps
 
 
-def assemble(config: Config, registry: BuilderSource, *, broken: frozenset[str] = frozenset()) -> Assembly:
+def assemble(
+    config: Config, registry: BuilderSource, *, broken: frozenset[str] = frozenset(),
+    shown: list[FileWorkspace] | None = None,
+) -> Assembly:  # fmt: skip
     """As `steps_of`, but faults are values. Components in `broken` are left out: their faults are known already."""
+    shown = [] if shown is None else shown
     components = [component for component in config.components if component.name not in broken]
     outputs = [output for component in components for output in _declared(component)]
     assembler = _Assembler(config, registry, outputs)
+    shown.append(assembler.workspace)
     steps = assembler.run(components)
     all_outputs = [output for step in steps for output in step.outputs]
     owned = output_paths(all_outputs)
@@ -78,10 +93,11 @@ def assemble(config: Config, registry: BuilderSource, *, broken: frozenset[str] 
     if made:
         # A fresh clone has no such folder, so a build that was built before has no such component.
         kept = tuple(component for component in config.components if component.name not in made)
-        return assemble(replace(config, components=kept), registry, broken=broken)
+        return assemble(replace(config, components=kept), registry, broken=broken, shown=shown)
     if any(owned.contains(path) for path in assembler.workspace.listed):
         # A builder saw a file that another step makes; the plan must be that of a fresh clone.
         assembler = _Assembler(config, registry, all_outputs)
+        shown.append(assembler.workspace)
         steps = assembler.run(components)
     complete = assembler.complete and not broken
     if complete:

@@ -60,6 +60,8 @@ class Checked:
     """
 
     config: Config
+    workspace: FileWorkspace
+    """What builders were shown to recognise folders."""
     diagnostics: tuple[Diagnostic, ...] = ()
     broken: frozenset[str] = frozenset()
     """Components whose steps can't be known, since their kind or options are wrong."""
@@ -121,7 +123,10 @@ class _Loader:
         tree = self._tree()
         bound = INVALID if tree is None else bind(tree, spec.FileSpec, self._report)
         config = Config(root=self._root, file=self._file) if bound is INVALID else self._config(bound)
-        return Checked(config=config, diagnostics=tuple(self._report.diagnostics), broken=frozenset(self._broken))
+        return Checked(
+            config=config, workspace=self._workspace, diagnostics=tuple(self._report.diagnostics),
+            broken=frozenset(self._broken),
+        )  # fmt: skip
 
     # -- files
 

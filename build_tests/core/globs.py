@@ -283,6 +283,10 @@ class Tree:
                 self.listing(folder)
         return list(self._rows.values())
 
+    def export_seen(self) -> list[Row]:
+        """As `export`, of the folders that were looked into in this run only."""
+        return [row for path, row in self._rows.items() if self._memo.get(path) is not None]
+
     def _one(self, pattern: str, negatives: Sequence[_Pattern], exclude: Exclude | None, found: list[str]) -> bool:
         """Add what one pattern means. False = it looks only where it is excluded."""
         if not _UNUSUAL.search(pattern):
