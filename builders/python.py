@@ -1,27 +1,33 @@
-"""Kind `python`: pyproject.toml → `venv`, `wheel`, `test`.
+"""Kind `python`: pyproject.toml → `venv`, `site`, `wheel`, `sdist`, `test`, `types`, `lint`.
 
-The wheel and the tests use what `venv` installed and fetch nothing themselves. Tests run against the sources, so they
-need not wait for the wheel.
+Everything uses what `venv` installed and fetches nothing itself. Tests run against the sources, so they need not wait
+for the wheel.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+import posixpath
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
-from build_tests.core.builder import Component, Identity, ManifestError, Output, Step, Tool, Workspace
+from build_tests.core.builder import Component, Output, Step, Tool, Workspace
 
-from ._manifests import DOWNLOAD, from_component, path_of, patterns_of, script
+from ._manifests import patterns_of, script
+from ._pybackend import EPOCH
+from ._pycontext import Context, metadata, sources
+from ._pyenvironment import backend_call, environment_steps
+from ._pylocal import ancestors
+from ._pyproject import load
+from ._pytools import COVERAGE, find
 
-PYTHON = Tool(name="python3", hint="apt install python3-venv")
-NETWORK = ("PIP_*",)
-REQUIREMENTS = ("requirements.lock", "requirements.txt", "requirements-dev.txt")
-EPOCH = "315532800"
-"""1980, in seconds since 1970: the first second that a zip file can hold, so that wheels repeat byte for byte."""
 REPORT = ".reports/pytest.xml"
+COVERAGE_DATA = ".reports/coverage.data"
+MYPY_CACHE = ".mypy_cache"
+MYPY = Tool(name="mypy", version_command=("mypy", "--version"), hint="pip install mypy")
+RUFF = Tool(name="ruff", hint="pip install ruff")
+BACKUPS = ("!**/*~", "!**/.*.sw[a-p]", "!**/.#*", "!**/#*#", "!**/.DS_Store")
+"""What editors leave beside a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,158 +35,208 @@ class PythonOptions:
     """Keys of a `python` component."""
 
     requirements: tuple[str, ...] | None = None
-    """Requirement files for the environment; default: requirements.lock, .txt, -dev.txt where there, else what
-    pyproject.toml names."""
+    """Requirement files for the environment; default: what uv.lock or poetry.lock says, else requirements.lock, .txt,
+    -dev.txt where there, else what pyproject.toml names."""
+    extras: tuple[str, ...] | None = None
+    """Extras and dependency groups to install beside what is always needed; default: dev, test, lint and their like."""
     sources: tuple[str, ...] | None = None
-    """What the wheel is made of, generated folders too; default: src/ where there, else the whole component."""
-    tests: str = "tests/"
-    """The tests' folder; "" = no tests."""
+    """What the wheel is made of, generated folders too; default: src/ where there, else the packages beside
+    pyproject.toml."""
+    tests: str | tuple[str, ...] | None = None
+    """The tests' folders; "" = no tests; default: pytest's testpaths, else tests/ or test/."""
+    types: bool | None = None
+    """Whether mypy is run; default: where it is configured or depended on."""
+    lint: bool | None = None
+    """Whether ruff is run; default: where it is configured or depended on."""
+    installed: bool = False
+    """Tests see the built wheel in place of the sources: for projects with extension modules."""
+    python: str = "python3"
+    """The interpreter, as it is called."""
+    installer: Literal["auto", "uv", "pip"] = "auto"
+    """What makes the environment; auto = uv where it is there, else venv and pip."""
     out: str = "dist/"
     """Where the wheel goes."""
+    sdist: str = "sdist/"
+    """Where the source distribution goes; it is made when named or needed."""
     venv: str = ".venv"
     """The virtual environment."""
 
 
 class PythonBuilder:
-    """`venv`, `wheel`, `test`."""
+    """`requirements`, `venv`, `site`, `wheel`, `sdist`, `test`, `types`, `lint`: those that the project has use for."""
 
     kind: ClassVar[str] = "python"
     options: ClassVar[type[PythonOptions]] = PythonOptions
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
         """Raises ManifestError: no pyproject.toml, or none that can be read."""
-        project = _project(component, workspace)
-        yield _venv(component, workspace, project)
-        yield _wheel(component, workspace)
-        if _has_tests(component, workspace):
-            yield _test(component, workspace)
+        context = Context(component=component, workspace=workspace)
+        yield from environment_steps(context)
+        if context.project.backend:
+            yield _wheel(context)
+            if context.options.sdist:
+                yield _sdist(context)
+        if context.tests:
+            yield _test(context)
+        if context.wants("mypy"):
+            yield _types(context)
+        if context.wants("ruff"):
+            yield _lint(context)
+
+    @staticmethod
+    def detect(path: str, workspace: Workspace) -> bool:
+        """A project of its own: it is packaged, says what it needs, or has a requirement file beside Python code."""
+        project = load(workspace, path)
+        if project.metadata or project.tool("poetry") or project.backend:
+            return True
+        beside = posixpath.join(path, "*.py")
+        return workspace.exists(posixpath.join(path, "requirements.txt")) and bool(
+            workspace.glob(beside) or workspace.exists(posixpath.join(path, "src"))
+        )
 
 
-def _project(component: Component, workspace: Workspace) -> Mapping[str, Any]:
-    # Python 3.10 has no tomllib; there pytest brings tomli, which is the same.
-    toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    path = path_of(component, "pyproject.toml")
-    try:
-        project: dict[str, Any] = toml.loads(workspace.read_text(path))
-    except toml.TOMLDecodeError as error:
-        raise ManifestError(f"{path} is no TOML: {error}", file=path) from None
-    return project
-
-
-def _has_tests(component: Component, workspace: Workspace) -> bool:
-    options: PythonOptions = component.options
-    return bool(options.tests) and workspace.exists(path_of(component, options.tests))
-
-
-def _venv(component: Component, workspace: Workspace, project: Mapping[str, Any]) -> Step:
-    options: PythonOptions = component.options
-    files = options.requirements
-    if files is None:
-        files = tuple(name for name in REQUIREMENTS if workspace.exists(path_of(component, name)))
-    named = [argument for name in files for argument in ("-r", name if "//" not in name else _near(component, name))]
-    wanted = named or _needs(project, tests=_has_tests(component, workspace))
-    return _step(
-        component,
-        "venv",
-        command=script(
-            ["python3", "-m", "venv", "--clear", options.venv],
-            [_python(component), "-m", "pip", "install", "--quiet", "--no-input", *wanted],
-        ),
-        inputs=patterns_of(component, ("pyproject.toml", *files)),
-        outputs=(Output(path=path_of(component, options.venv), directory=True, identity=Identity.INSTALLED),),
-        retries=DOWNLOAD,
-        network_env=NETWORK,
-    )
-
-
-def _needs(project: Mapping[str, Any], *, tests: bool) -> list[str]:
-    """What pyproject.toml asks for: to build, and where there are tests also to run and to test."""
-    build = project.get("build-system", {}).get("requires", ["setuptools"])
-    if not tests:
-        return [*build]
-    extras = project.get("project", {}).get("optional-dependencies", {})
-    run = project.get("project", {}).get("dependencies", [])
-    return [*build, *run, *(need for name in ("test", "tests", "dev") for need in extras.get(name, ())), "pytest"]
-
-
-def _wheel(component: Component, workspace: Workspace) -> Step:
-    options: PythonOptions = component.options
-    build = (_python(component), "-m", "pip", "wheel", "--quiet", "--no-input", "--no-deps", "--no-build-isolation")
-    return _step(
-        component,
+def _wheel(context: Context) -> Step:
+    backups = BACKUPS if context.project.backend.startswith("setuptools") else ()
+    return context.step(
         "wheel",
-        # setuptools leaves build/ and *.egg-info beside the sources and puts what it finds there into the next wheel,
-        # modules deleted since too; so they go to a folder of their own. Other backends do not read the file.
-        command=script(
-            "tmp=$(mktemp -d)",
-            """trap 'rm -rf "$tmp"' EXIT""",
-            r'''printf '[build]\nbuild_base = %s\n[egg_info]\negg_base = %s\n' "$tmp" "$tmp" > "$tmp/setup.cfg"''',
-            'export DIST_EXTRA_CONFIG="$tmp/setup.cfg"',
-            [*build, "--wheel-dir", from_component(component, path_of(component, options.out)), "."],
+        command=backend_call(context, "wheel", context.near(context.options.out)),
+        inputs=(
+            *sources(context),
+            *metadata(context),
+            *_without(context, context.tests),
+            # Other backends than setuptools pack whatever lies in the package, but for what git ignores.
+            *patterns_of(context.component, backups),
+            *_ignore_files(context),
         ),
-        inputs=(*_sources(component, workspace), *_meta(component, workspace), *_without(component)),
-        outputs=(Output(path=path_of(component, options.out), directory=True),),
-        depends_on=(f"{component.name}:venv",),
+        outputs=(Output(path=context.at(context.options.out), directory=True),),
+        depends_on=(context.label("venv"),),
         env=(("SOURCE_DATE_EPOCH", EPOCH),),
-        network_env=NETWORK,
     )
 
 
-def _test(component: Component, workspace: Workspace) -> Step:
-    options: PythonOptions = component.options
-    report = path_of(component, REPORT)
-    run = (_python(component), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={REPORT}")
-    source = "src" if workspace.exists(path_of(component, "src")) else "."
-    return _step(
-        component,
+def _sdist(context: Context) -> Step:
+    """A source distribution may hold any file of the project, so each is an input."""
+    options = context.options
+    ours = (options.venv, context.near(options.out), f"{context.venv}-site", ".reports", MYPY_CACHE)
+    return context.step(
+        "sdist",
+        command=backend_call(context, "sdist", context.near(options.sdist), *(path.rstrip("/") for path in ours)),
+        inputs=(*patterns_of(context.component, ("**",)), *_without(context), *_ignore_files(context)),
+        outputs=(Output(path=context.at(options.sdist), directory=True),),
+        depends_on=(context.label("venv"),),
+        env=(("SOURCE_DATE_EPOCH", EPOCH),),
+        on_request=True,
+    )
+
+
+def _test(context: Context) -> Step:
+    report, cover = context.at(REPORT), context.coverage
+    run = (context.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={REPORT}")
+    written = (*cover.outputs, COVERAGE_DATA) if cover else ()
+    data = (("COVERAGE_FILE", COVERAGE_DATA),) if cover else ()
+    return context.step(
         "test",
-        command=script([*run, options.tests.rstrip("/")]),
-        inputs=(
-            *_sources(component, workspace),
-            *patterns_of(component, ("pyproject.toml", options.tests)),
-            *_without(component, tests=True),
+        command=script([*run, *(cover.arguments if cover else ()), *context.tests]),
+        inputs=(*_checked(context, context.tests), *_conftests(context), *_configuration(context)),
+        outputs=(
+            Output(path=report),
+            *(Output(path=context.at(text), directory=text.endswith("/")) for text in written),
         ),
-        outputs=(Output(path=report),),
-        depends_on=(f"{component.name}:venv",),
-        env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONPATH", source)),
+        depends_on=(context.label("venv"),),
+        env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONPATH", _import_path(context)), *data),
         junit=(report,),
     )
 
 
-def _step(component: Component, name: str, **fields: Any) -> Step:
-    return Step(
-        component=component.name, name=name, kind=component.kind, path=component.path, tools=(PYTHON,), **fields
+def _configuration(context: Context) -> tuple[str, ...]:
+    names = COVERAGE if context.coverage else ()
+    more = (context.at(name) for name in names if context.has(name))
+    return tuple(dict.fromkeys((*context.pytest.files, *more)))
+
+
+def _conftests(context: Context) -> Iterator[str]:
+    """pytest reads them from the folder of its configuration down to the tests."""
+    for folder in ancestors(context.component.path):
+        path = posixpath.join(folder, "conftest.py")
+        if context.workspace.exists(path):
+            yield path
+        if context.pytest.table is None or folder == context.pytest.folder:
+            return
+
+
+def _types(context: Context) -> Step:
+    found = find(context.workspace, context.project, "mypy")
+    chosen = {"files", "packages", "modules"} & (found.table or {}).keys()
+    program, tools = _program(context, "mypy", MYPY)
+    command = (program, "--no-color-output", f"--python-executable={context.python}", f"--cache-dir={MYPY_CACHE}")
+    return context.step(
+        "types",
+        command=script([*command, *(() if chosen else context.layout.code or (".",))]),
+        inputs=(*_checked(context, context.tests if chosen else ()), *found.files),
+        depends_on=(context.label("venv"),),
+        env=(("MYPYPATH", _roots(context)), *((("PYTHONPATH", context.site),) if context.site else ())),
+        state=(context.at(MYPY_CACHE),),
+        tools=tools,
     )
 
 
-def _python(component: Component) -> str:
-    return f"{_near(component, component.options.venv)}/bin/python"
+def _lint(context: Context) -> Step:
+    found = find(context.workspace, context.project, "ruff")
+    program, tools = _program(context, "ruff", RUFF)
+    commands = [[program, "check", "--no-cache", "--output-format=concise", *_targets(context)]]
+    if "format" in (found.table or {}):
+        commands.append([program, "format", "--check", "--no-cache", *_targets(context)])
+    return context.step(
+        "lint",
+        command=script(*commands),
+        inputs=(*_checked(context, context.tests, site=False), *found.files, *_ignore_files(context)),
+        depends_on=(context.label("venv"),) if program != "ruff" else (),
+        tools=tools,
+    )
 
 
-def _near(component: Component, text: str) -> str:
-    return from_component(component, path_of(component, text))
+def _program(context: Context, name: str, tool: Tool) -> tuple[str, tuple[Tool, ...]]:
+    """The environment's own where it has one, else the one on PATH."""
+    if context.depends_on(name) or not context.is_locked:
+        return f"{context.venv}/bin/{name}", (context.interpreter,)
+    return name, (context.interpreter, tool)
 
 
-def _sources(component: Component, workspace: Workspace) -> tuple[str, ...]:
-    options: PythonOptions = component.options
-    default = ("src/",) if workspace.exists(path_of(component, "src")) else ("**",)
-    return patterns_of(component, options.sources or default)
+def _targets(context: Context) -> tuple[str, ...]:
+    """What is checked, by name: a generated folder that happens to lie there is not."""
+    return tuple(dict.fromkeys((*context.layout.code, *context.tests))) or (".",)
 
 
-def _meta(component: Component, workspace: Workspace) -> tuple[str, ...]:
-    """What a wheel's metadata is made of, besides pyproject.toml."""
-    single = ("pyproject.toml", "setup.py", "setup.cfg", "MANIFEST.in")
-    there = (name for name in single if workspace.exists(path_of(component, name)))
-    return patterns_of(component, (*there, "README*", "LICEN[CS]E*"))
+def _checked(context: Context, tests: Iterable[str], *, site: bool = True) -> tuple[str, ...]:
+    """Code and tests, and what this repository adds to the environment."""
+    tests = (text if text.endswith(".py") else f"{text}/" for text in tests)
+    shown = () if context.options.installed and site else sources(context)
+    return (
+        *shown,
+        *_without(context, context.tests),
+        *patterns_of(context.component, tests),
+        *_without(context),
+        *patterns_of(context.component, BACKUPS),
+        *((f"{context.at(context.site)}/",) if context.site and site else ()),
+    )
 
 
-def _without(component: Component, *, tests: bool = False) -> tuple[str, ...]:
-    """What no source pattern means: the environment, and for the wheel the tests."""
-    options: PythonOptions = component.options
-    return patterns_of(component, _excluded(options, tests=tests))
+def _import_path(context: Context) -> str:
+    roots = "" if context.options.installed else _roots(context)
+    return ":".join(filter(None, (roots, context.site)))
 
 
-def _excluded(options: PythonOptions, *, tests: bool) -> Iterator[str]:
-    yield f"!{options.venv.rstrip('/')}/"
-    if options.tests and not tests:
-        yield f"!{options.tests.rstrip('/')}/"
+def _roots(context: Context) -> str:
+    return ":".join(context.layout.roots)
+
+
+def _without(context: Context, more: Iterable[str] = ()) -> tuple[str, ...]:
+    """What no source pattern means."""
+    ours = (context.options.venv.rstrip("/"), *more)
+    return patterns_of(context.component, (f"!{path}" if path.endswith(".py") else f"!{path}/" for path in ours))
+
+
+def _ignore_files(context: Context) -> tuple[str, ...]:
+    """What git ignores neither ruff nor most backends take."""
+    above = (posixpath.join(folder, ".gitignore") for folder in ancestors(context.component.path))
+    return tuple(path for path in above if context.workspace.exists(path))

@@ -31,35 +31,97 @@ FILES = {"app/pyproject.toml": PROJECT, "app/src/app/__init__.py": ""}
 TESTS = {"app/tests/test_a.py": "def test(): pass"}
 
 
-def test_three_steps(planned):
+def test_the_steps(planned):
     steps = planned(PythonBuilder, FILES | TESTS)
-    assert list(steps) == ["venv", "wheel", "test"]
-    assert steps["wheel"].depends_on == steps["test"].depends_on == ("app:venv",)
+    assert list(steps) == ["venv", "site", "wheel", "sdist", "test"]
+    assert {name for name, step in steps.items() if step.on_request} == {"sdist"}
+    assert {step.depends_on for name, step in steps.items() if name != "venv"} == {("app:venv",)}
     assert steps["venv"].outputs == (Output(path="app/.venv", directory=True, identity=Identity.INSTALLED),)
     assert steps["test"].junit == ("app/.reports/pytest.xml",)
+    assert "app/.venv-site/" in steps["test"].inputs
+
+
+def test_whether_uv_is_there_is_part_of_the_key_and_no_obstacle(planned):
+    step = planned(PythonBuilder, FILES)["venv"]
+    assert [(tool.name, tool.optional) for tool in step.tools] == [("python3", False), ("uv", True)]
+    assert step.command.startswith("if command -v uv >/dev/null")
+    pip = planned(PythonBuilder, FILES, installer="pip")["venv"]
+    assert [tool.name for tool in pip.tools] == ["python3"]
+    assert "uv" not in pip.command
+
+
+def installed(step):
+    """What pip is told, in each command."""
+    lines = step.command.partition("\nelse\n")[2].splitlines()
+    return [line.partition("install --quiet --no-input ")[2] for line in lines if " -m pip install " in line]
 
 
 def test_the_environment_has_what_the_requirement_files_say(planned):
-    step = planned(PythonBuilder, FILES | TESTS | {"app/requirements.txt": "protobuf==7.36.2"})["venv"]
-    assert step.command.endswith("install --quiet --no-input -r requirements.txt")
-    assert step.inputs == ("app/pyproject.toml", "app/requirements.txt")
+    step = planned(PythonBuilder, FILES | TESTS | {"app/requirements.txt": "protobuf==7.36.2\npytest"})["venv"]
+    # What builds the wheel lies apart: nothing may be added to what is pinned.
+    assert installed(step) == ["-r requirements.txt", "--target .venv/build-requires 'setuptools>=77'"]
+    assert step.inputs == ("app/requirements.txt",)
 
 
-def test_a_requirement_file_may_lie_elsewhere(planned):
+def test_what_builds_may_be_pinned_too(planned):
+    step = planned(PythonBuilder, FILES | {"app/requirements.txt": "setuptools==84"})["venv"]
+    assert installed(step) == ["-r requirements.txt"]
+
+
+def test_hashes_are_required_of_all_where_one_has_them(planned):
+    locked = "six==1.17.0 \\\n    --hash=sha256:00\nsetuptools==84 --hash=sha256:01\n"
+    step = planned(PythonBuilder, FILES | {"app/requirements.txt": locked})["venv"]
+    assert installed(step) == ["--require-hashes -r requirements.txt"]
+
+
+def test_included_requirement_files_are_inputs(planned):
+    files = {"app/requirements.txt": "-r base.txt\n-c ../limits.txt  # why\n", "app/base.txt": "six\n--requirement=more/x.txt"}
+    files |= {"app/more/x.txt": "pytest", "limits.txt": "six<2"}
+    step = planned(PythonBuilder, FILES | TESTS | files)["venv"]
+    assert set(step.inputs) == {"app/requirements.txt", "app/base.txt", "app/more/x.txt", "limits.txt"}
+
+
+def test_a_requirement_file_may_lie_elsewhere_or_be_made_by_a_step(planned):
     step = planned(PythonBuilder, FILES, requirements=("//all.txt",))["venv"]
-    assert step.command.endswith("-r ../all.txt")
-    assert step.inputs == ("app/pyproject.toml", "all.txt")
+    assert installed(step)[0] == "-r ../all.txt"
+    assert step.inputs == ("all.txt",)
 
 
 def test_without_requirement_files_the_project_says_it(planned):
     step = planned(PythonBuilder, FILES | TESTS)["venv"]
-    assert step.command.endswith("'setuptools>=77' 'protobuf>=7' pytest-mock pytest")
+    assert installed(step) == ["'setuptools>=77' 'protobuf>=7' pytest-mock pytest"]
+    assert step.inputs == ()
 
 
 def test_without_tests_only_what_builds_is_installed(planned):
     steps = planned(PythonBuilder, FILES)
-    assert list(steps) == ["venv", "wheel"]
-    assert steps["venv"].command.endswith("--no-input 'setuptools>=77'")
+    assert list(steps) == ["venv", "wheel", "sdist"]
+    assert installed(steps["venv"]) == ["'setuptools>=77'"]
+
+
+def test_an_application_without_a_manifest_has_no_wheel(planned):
+    files = {"app/main.py": "", "app/requirements.txt": "six\npytest", "app/tests/test_a.py": ""}
+    steps = planned(PythonBuilder, files)
+    assert list(steps) == ["venv", "test"]
+    assert "app/main.py" in steps["test"].inputs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.uv]\npackage = false\n[build-system]\nrequires = ['uv_build']\nbuild-backend = 'uv_build'\n[project]\nname = 'app'",
+        "[tool.poetry]\nname = 'app'\npackage-mode = false\n[build-system]\nrequires = ['poetry-core']",
+        "[project]\nname = 'app'\n[tool.uv.sources]",
+    ],
+)
+def test_what_is_no_package_has_no_wheel(planned, text):
+    assert "wheel" not in planned(PythonBuilder, {"app/pyproject.toml": text, "app/app/__init__.py": ""})
+
+
+def test_an_interpreter_that_is_too_old_is_said_to_be(planned):
+    files = {"app/pyproject.toml": PROJECT.replace('version = "1"', 'version = "1"\nrequires-python = ">=3.12, <4"')}
+    (tool, _) = planned(PythonBuilder, files, python="python3.13")["venv"].tools
+    assert (tool.name, tool.version, tool.version_command) == ("python3.13", ">=3.12,<4", ("python3.13", "--version"))
 
 
 def test_an_edited_test_makes_no_new_wheel(planned):
