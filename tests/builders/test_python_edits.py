@@ -8,6 +8,7 @@ import os
 import pytest
 
 from build_tests.testing import BuildWorkspace
+
 pytestmark = pytest.mark.slow
 COMPONENTS = {
     "gen": {"kind": "command", "steps": {"make": {"command": "cp in.txt out.py", "inputs": ["in.txt"], "outputs": ["out.py"]}}},

@@ -69,7 +69,7 @@ def component(name, **options):
         pytest.param(HATCH, ["readme.txt"], ".", ["anything"], ["tests/test_a.py"], id="nothing-found"),
     ],
 )  # fmt: skip
-def test_layouts(planned, manifest, files, path, inside, outside):
+def test_layouts(planned, manifest, files, path, inside, outside):  # noqa: PLR0917 - one table
     there = {f"app/{name}": "" for name in (*files, "tests/test_a.py")} | {"app/pyproject.toml": project(more=manifest)}
     steps = planned(PythonBuilder, there)
     assert dict(steps["test"].env)["PYTHONPATH"] == f"{path}:.venv-site"
@@ -176,7 +176,7 @@ def test_neighbours_of_neighbours_come_too(planned):
 
 
 def test_a_neighbour_that_is_no_component_is_told_with_the_line_to_add(planned):
-    with pytest.raises(ManifestError, match="app/pyproject.toml depends on lib, which is no component") as raised:
+    with pytest.raises(ManifestError, match=r"app/pyproject\.toml depends on lib, which is no component") as raised:
         planned(PythonBuilder, LIB | APP | PATHS["direct reference"])
     assert "lib: {kind: python, path: lib}" in raised.value.hint
 
