@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from build_tests.core.builder import Component, ManifestError, Step, Workspace, path_from_root
 
-from . import _gradle, _maven
+from . import _gradle, _kotlinc, _maven
 from ._gradlefiles import BUILDS, SETTINGS, settings_above
 
 
@@ -25,11 +25,21 @@ class KotlinOptions:
     tests: tuple[str, ...] = ("src/test/",)
     """What only the tests read, in each module."""
     jar: str = ""
-    """The jar, where Maven builds one module; default: what the pom's finalName, or artifactId and version, say."""
+    """The jar, where Maven builds one module or kotlinc alone; default: what the pom says, build/COMPONENT.jar."""
     out: tuple[str, ...] = ()
     """What else packaging leaves in the component's own folder (`target/lib/`)."""
     offline: bool = False
     """Fetch nothing."""
+    kotlinc: str = "kotlinc"
+    """The compiler, where no build tool is: on PATH, or a path (`node_modules/kotlin-compiler/bin/kotlinc`)."""
+    classpath: tuple[str, ...] = ()
+    """Jars for kotlinc, in the repository or another step's outputs."""
+    test_classpath: tuple[str, ...] = ()
+    """Further ones for the tests."""
+    junit: str = ""
+    """JUnit's console launcher, which runs the tests that kotlinc compiled: junit-platform-console-standalone.jar."""
+    main_class: str = ""
+    """What `java -jar` runs, where kotlinc builds (`shop.MainKt`)."""
     modules: tuple[str, ...] = ()
     """The folders of Gradle's modules, where the settings compute them."""
     daemon: bool = True
@@ -54,6 +64,8 @@ class KotlinBuilder:
                 return _gradle.plan(component, workspace)
             case "maven":
                 return _maven.plan(component, workspace)
+            case "kotlinc":
+                return _kotlinc.plan(component, workspace)
             case _:
                 raise _nothing(component, workspace)
 
@@ -67,7 +79,7 @@ def _tool(path: str, workspace: Workspace) -> str:
     if any(workspace.exists(path_from_root(name, path)) for name in BUILDS):
         # A module's build file means nothing without the settings that include it.
         return "" if settings_above(path, workspace) else "gradle"
-    return ""
+    return "kotlinc" if _kotlinc.has_sources(path, workspace) and not settings_above(path, workspace) else ""
 
 
 def _nothing(component: Component, workspace: Workspace) -> ManifestError:

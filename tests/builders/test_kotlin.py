@@ -19,7 +19,7 @@ def detected(tmp_path):
     return detected
 
 
-@pytest.mark.parametrize("name", ["pom.xml", "settings.gradle", "settings.gradle.kts", "build.gradle", "build.gradle.kts"])
+@pytest.mark.parametrize("name", ["pom.xml", "settings.gradle", "settings.gradle.kts", "build.gradle", "build.gradle.kts", "Main.kt", "src/main/kotlin/A.kt"])
 def test_a_build_file_makes_a_component(detected, name):
     assert detected(f"app/{name}")
 
@@ -33,6 +33,7 @@ def test_a_module_of_a_build_above_is_none(tmp_path, detected):
     assert detected("settings.gradle", "app/build.gradle")
     (tmp_path / "settings.gradle").write_text("include 'app'")
     assert not detected("app/build.gradle")
+    assert not detected("app/src/main/kotlin/A.kt")
 
 
 def test_a_folder_with_nothing_to_build(planned):
