@@ -14,7 +14,7 @@ OPTIONS = $(call option,-t,$(TARGET)) $(call option,-k,$(K)) $(call option,-m,$(
           $(call option,-n,$(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-plan build-clean-smart test lint schema bench bench-shop bench-cache clean FORCE
+.PHONY: help build build-plan build-profile build-watch build-clean-smart test lint schema bench bench-shop bench-cache clean FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"
@@ -40,6 +40,9 @@ build: $(READY) ## build the example workspace and this project's wheel
 
 build-plan: $(READY) ## what `make build` would do, and why
 	@pytest-build build --dry-run $(OPTIONS) -- $(ARGS)
+
+build-profile: $(READY) ## where the time of the last build went (TRACE=FILE writes a trace for ui.perfetto.dev)
+	@pytest-build profile $(call option,--trace,$(TRACE)) $(ARGS)
 
 build-clean-smart: $(READY) ## remove what is stale (DRY=1 says what, ARGS=--all takes the outputs too)
 	@pytest-build clean $(if $(DRY),--dry-run) $(ARGS)

@@ -64,6 +64,8 @@ class Checkout:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Lines for the end that are no warnings."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """More for the last line of the record: whatever a session knows that faces show."""
     _build: Build | None = None
     _lock: CheckoutLock | None = None
     _record: RecordWriter | None = None
@@ -204,6 +206,7 @@ class Checkout:
         records = list(build.records.values())
         counts = {outcome.value: n for outcome in Outcome if (n := sum(r.outcome is outcome for r in records))}
         facts: dict[str, Any] = {"exit": status, "counts": counts, "seconds": max(0.0, time.time() - started)}
+        facts.update(self.facts)
         if self._ran:
             from build_tests.run.git import Git
 

@@ -10,10 +10,25 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from build_tests.core.fingerprint import Reason
-from build_tests.core.graph import Graph
+
+
+class Edges(Protocol):
+    """As much of a graph as times need: a Graph, or what a record of a run tells."""
+
+    @property
+    def needs(self) -> Mapping[str, tuple[str, ...]]:
+        """What each step needs."""
+
+    @property
+    def needed_by(self) -> Mapping[str, tuple[str, ...]]:
+        """The same, the other way round."""
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Dependencies first."""
 
 
 class Expected(str, Enum):
@@ -66,7 +81,7 @@ class Plan:
         }  # fmt: skip
 
 
-def remaining(graph: Graph, labels: Iterable[str], seconds: Mapping[str, float]) -> dict[str, float]:
+def remaining(graph: Edges, labels: Iterable[str], seconds: Mapping[str, float]) -> dict[str, float]:
     """Each step's longest path to the end of the build, itself included, in seconds: the critical path comes first.
 
     A step that was never measured counts as the mean of those that were, or one second.
@@ -82,19 +97,30 @@ def remaining(graph: Graph, labels: Iterable[str], seconds: Mapping[str, float])
     return longest
 
 
-def wall_time(graph: Graph, seconds: Mapping[str, float], workers: int) -> float:
-    """List scheduling, longest remaining path first: the predicted wall time of running these steps, in seconds."""
+def wall_time(
+    graph: Edges, seconds: Mapping[str, float], workers: int, running: Mapping[str, float] | None = None
+) -> float:
+    """List scheduling, longest remaining path first: the predicted wall time of running these steps, in seconds.
+
+    Args:
+        graph: edges; needs that are neither in `seconds` nor `running` count as met.
+        seconds: what each step that waits will take.
+        workers: how many run at a time.
+        running: steps that run by now, and how long each will go on.
+    """
+    going = dict(running or {})
     longest = remaining(graph, seconds, seconds)
-    missing = {label: sum(need in seconds for need in graph.needs[label]) for label in seconds}
+    missing = {label: sum(need in seconds or need in going for need in graph.needs[label]) for label in seconds}
     ready = [(-longest[label], label) for label, count in missing.items() if not count]
     heapq.heapify(ready)
-    running: list[tuple[float, str]] = []
+    busy = [(left, label) for label, left in going.items()]
+    heapq.heapify(busy)
     now = 0.0
-    while ready or running:
-        while ready and len(running) < workers:
+    while ready or busy:
+        while ready and len(busy) < workers:
             label = heapq.heappop(ready)[1]
-            heapq.heappush(running, (now + seconds[label], label))
-        now, ended = heapq.heappop(running)
+            heapq.heappush(busy, (now + seconds[label], label))
+        now, ended = heapq.heappop(busy)
         for user in graph.needed_by[ended]:
             if user in missing:
                 missing[user] -= 1

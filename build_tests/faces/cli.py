@@ -20,6 +20,7 @@ COMMANDS = {
     "build": ("buildcli", "build"),
     "cache": ("cachecli", "keys and the state of the artifact cache"),
     "clean": ("cleancli", "remove what is stale"),
+    "profile": ("profilecli", "where the time of the last run went"),
     "schema": ("schemacli", "print the JSON schema of build.yml"),
 }
 """Command → its module in this folder, and what it does in a few words."""

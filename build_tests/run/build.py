@@ -181,6 +181,7 @@ class Build:
         now = time.time()
         return self._new(
             step, Outcome.RESTORED, message=f"from {restored.found.tier}", key=decision.key, tier=restored.found.tier,
+            needs=self._needs(step),
             reasons=[reason.to_json() for reason in decision.reasons], bytes=restored.found.bytes,
             seconds=restored.seconds, started=now - restored.seconds, ended=now,
         )  # fmt: skip
@@ -215,6 +216,11 @@ class Build:
     def runnable(self) -> int:
         """How many steps wait for nothing but a worker."""
         return len(self._decided)
+
+    @property
+    def certain(self) -> set[str]:
+        """The steps that are known to be built: running ones, and those that wait for a worker only."""
+        return {*self._running, *self._decided}
 
     def predicted(self) -> float | None:
         """Seconds that the steps without an outcome took the last time, all together; None = not known of each."""
@@ -370,6 +376,10 @@ class Build:
             cases=cases, **facts,
         )  # fmt: skip
 
+    def _needs(self, step: Step) -> list[str]:
+        """What it waited for in this run."""
+        return [need for need in self.graph.needs[step.label] if need in self.records]
+
     def _ran(self, step: Step, order: Order, decided: MustRun, result: StepResult) -> StepRecord:
         record = self._new(
             step,
@@ -380,6 +390,7 @@ class Build:
             started=result.started,
             ended=result.ended,
             seconds=result.seconds,
+            needs=self._needs(step),
             attempts=result.attempts,
             exit=result.exit,
             signal=result.signal,

@@ -38,6 +38,8 @@ class StepRecord:
     ended: float | None = None
     seconds: float = 0.0
     predicted: float | None = None
+    needs: list[str] = field(default_factory=list)
+    """The labels that it waited for, where it ran or was restored: a record tells of its run without the build file."""
     attempts: int = 0
     worker: str = ""
     exit: int | None = None

@@ -1,4 +1,4 @@
-"""What may stand in a report. Apart from the reading of logs, since a build in which nothing ran needs only this."""
+"""What may stand in a report, how times read. Not in `logs`: a build in which nothing ran needs only this."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ def scrub(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _illegal().sub("\N{REPLACEMENT CHARACTER}", _escapes().sub("", text))
+
+
+def duration(seconds: float) -> str:
+    """`0.12 s`, `12.3 s`, `3 min 20 s`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 100:  # noqa: PLR2004 - three digits at the most
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
 @cache

@@ -345,11 +345,8 @@ class Controller:
             self.advance()
         if not len(build.frontier):
             return
-        # What is needed only now is imported only now: most builds find nothing to do.
-        from build_tests.session.live import Live
-
         checkout.about_to_run()
-        self._live = Live(self.config, self.config.option.build_output)
+        self._live = self._make_live(build)
         self._live.start()
         try:
             if self._worker_count() > 1 or (self._tx and self._dist != "no" and self._load().target.parallel):
@@ -358,6 +355,22 @@ class Controller:
                 self._serial(session)
         finally:
             self._live.stop()
+            if samples := self._live.samples():
+                checkout.facts["eta"] = samples
+
+    def _make_live(self, build: Build) -> Live:
+        # What is needed only now is imported only now: most builds find nothing to do.
+        from functools import partial
+
+        from build_tests.session.live import Live
+        from build_tests.session.progress import Progress, forecast_of
+
+        left = [node for node in build.frontier.unsettled() if node in build.graph.steps]
+        progress = Progress(
+            total=len(left), forecast=partial(forecast_of, build, left, self._worker_count()),
+            began=time.monotonic() - max(0.0, time.time() - self._started),
+        )  # fmt: skip
+        return Live(self.config, self.config.option.build_output, progress)
 
     def _in_parallel(self, session: pytest.Session, build: Build) -> None:
         """In workers; where they would gain nothing, or less than they cost to start, in threads of our own."""
@@ -394,6 +407,9 @@ class Controller:
 
         self.config.option.dist, self.config.option.tx = self._dist, self._tx[:count]
         dsession = DSession(self.config)
+        if self._live is not None and self._live.viewing:
+            # xdist's count of workers is a line without an end, which the next report would be written behind.
+            dsession.trdist._isatty = False  # noqa: SLF001
         self.config.pluginmanager.register(dsession, "dsession")
         reporter = self._reporter
         if reporter is not None:
@@ -431,13 +447,18 @@ class Controller:
                     self._protocol(item, self._following())
                 elif group := self.take_tests():
                     for test, following in zip(group, [*group[1:], None], strict=True):
-                        self._protocol(test, following or self._following())
+                        with self._terminal_for_test():
+                            self._protocol(test, following or self._following())
                         self.complete(test.nodeid)
                         self._stop_if_asked(session)
                 else:
                     raise BuildError(f"nothing can run, and these wait: {self.build.frontier.unsettled()[:5]}")
                 self._stop_if_asked(session)
                 self.advance()
+
+    def _terminal_for_test(self) -> contextlib.AbstractContextManager[None]:
+        """A hand-written test may print to the terminal itself (`-s`)."""
+        return self._live.aside() if self._live is not None else contextlib.nullcontext()
 
     def _following(self) -> pytest.Item | None:
         """What pytest is told comes next: only the last item may tear the session's fixtures down."""
@@ -606,6 +627,8 @@ class Controller:
     def _note(self, records: list[StepRecord]) -> None:
         assert self.checkout is not None  # noqa: S101
         self.checkout.note(records)
+        if self._live is not None:
+            self._live.settled(records)
         self.went_well += [record.label for record in records if record.outcome.ok]
         for record in records:
             for warning in record.warnings:

@@ -9,7 +9,7 @@ import pytest
 
 from build_tests.core.model import Outcome
 from build_tests.run.record import StepRecord
-from build_tests.run.text import scrub
+from build_tests.run.text import duration, scrub
 from build_tests.session.items import StepItem
 
 WORDS: dict[Outcome, tuple[str, str, dict[str, bool]]] = {
@@ -145,15 +145,6 @@ def verbose_word(record: StepRecord) -> str:
             return f"{word} in {duration(record.seconds)}"
         case _:
             return word
-
-
-def duration(seconds: float) -> str:
-    """`0.12 s`, `12.3 s`, `3 min 20 s`."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 100:  # noqa: PLR2004 - three digits at the most
-        return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
 def name_junit_case(config: pytest.Config, report: pytest.TestReport, record: StepRecord) -> None:
