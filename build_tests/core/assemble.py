@@ -113,7 +113,8 @@ def assemble(
 
 def _declared(component: Component) -> Iterator[Output]:
     for override in component.steps:
-        yield from dict(override.fields).get("outputs", ())
+        fields = dict(override.fields)
+        yield from (*fields.get("outputs", ()), *fields.get("extra_outputs", ()))
 
 
 class _Assembler:
@@ -219,7 +220,7 @@ def _contract_fault(component: Component, step: Any, made: dict[str, Step]) -> s
 
 def _changed(component: Component, step: Step, override: StepOverride | None) -> Step:
     """A builder's step with what the build file says: field by field, variables one by one."""
-    fields = {} if override is None else dict(override.fields)
+    fields = {} if override is None else _with_extras(override, step)
     if "env" in fields:
         fields["env"] = tuple((dict(step.env) | dict(fields["env"])).items())
     if override is not None:
@@ -231,8 +232,17 @@ def _changed(component: Component, step: Step, override: StepOverride | None) ->
     return replace(step, **fields)
 
 
-def _added(component: Component, override: StepOverride) -> Step:
+def _with_extras(override: StepOverride, step: Step | None = None) -> dict[str, Any]:
+    """What is written, with `extra_inputs` and `extra_outputs` laid to what they extend."""
     fields = dict(override.fields)
+    for name in ("inputs", "outputs"):
+        if extra := fields.pop(f"extra_{name}", ()):
+            fields[name] = (*fields.get(name, getattr(step, name, ())), *extra)
+    return fields
+
+
+def _added(component: Component, override: StepOverride) -> Step:
+    fields = _with_extras(override)
     fields["tags"] = _joined(fields.get("tags", ()), component.tags)
     fields["depends_on"] = _joined(fields.get("depends_on", ()), component.depends_on)
     return Step(

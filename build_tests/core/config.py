@@ -401,6 +401,14 @@ class _Loader:
     def _inputs(self, step: spec.StepSpec, folder: str, value: tuple[str, ...]) -> tuple[str, ...]:
         return self._patterns(step, "inputs", value, folder)
 
+    def _extra_inputs(self, step: spec.StepSpec, folder: str, value: tuple[str, ...]) -> tuple[str, ...]:
+        return self._patterns(step, "extra_inputs", value, folder)
+
+    def _extra_outputs(
+        self, step: spec.StepSpec, folder: str, value: tuple[spec.OutputSpec, ...]
+    ) -> tuple[Output, ...]:
+        return self._outputs(step, folder, value, "extra_outputs")
+
     def _junit(self, step: spec.StepSpec, folder: str, value: tuple[str, ...]) -> tuple[str, ...]:
         return self._patterns(step, "junit", value, folder)
 
@@ -418,13 +426,15 @@ class _Loader:
             self._refused(step.node, key, text, error)
             return None
 
-    def _outputs(self, step: spec.StepSpec, folder: str, value: tuple[spec.OutputSpec, ...]) -> tuple[Output, ...]:
+    def _outputs(
+        self, step: spec.StepSpec, folder: str, value: tuple[spec.OutputSpec, ...], key: str = "outputs"
+    ) -> tuple[Output, ...]:
         outputs = []
         for output in value:
             identity = Identity(output.identity or "content")
             path: str | None = output.path
             if identity is not Identity.IMAGE:
-                path = self._own_path(step, "outputs", output.path, folder)
+                path = self._own_path(step, key, output.path, folder)
             if path is not None:
                 # What is installed is a folder, however it is written.
                 directory = identity is Identity.INSTALLED or (
@@ -483,6 +493,8 @@ _STEP_FIELDS: dict[str, _Convert | None] = {
     "command": _Loader._command,  # noqa: SLF001
     "inputs": _Loader._inputs,  # noqa: SLF001
     "outputs": _Loader._outputs,  # noqa: SLF001
+    "extra_inputs": _Loader._extra_inputs,  # noqa: SLF001
+    "extra_outputs": _Loader._extra_outputs,  # noqa: SLF001
     "state": _Loader._state,  # noqa: SLF001
     "junit": _Loader._junit,  # noqa: SLF001
     "tools": lambda _self, _step, _folder, value: tuple(_tool(tool) for tool in value),

@@ -174,7 +174,8 @@ class Step:
 class StepOverride:
     """A step as build.yml writes it: overrides one that the builder made, field by field, or adds one.
 
-    `fields` holds exactly the `Step` fields that were written down, already parsed and root-relative.
+    `fields` holds exactly the `Step` fields that were written down, already parsed and root-relative; `extra_inputs`
+    and `extra_outputs` add to what is there.
     """
 
     name: str

@@ -107,6 +107,10 @@ class StepSpec:
     """Files and patterns relative to the component; // is the repository's root, a leading ! takes away."""
     outputs: tuple[OutputSpec, ...] | None = None
     """What the command makes, relative to the component; a trailing / is the whole folder."""
+    extra_inputs: tuple[Pattern, ...] | None = None
+    """Inputs beside those that the builder found, or that stand under inputs."""
+    extra_outputs: tuple[OutputSpec, ...] | None = None
+    """Outputs beside those that the builder found, or that stand under outputs."""
     depends_on: tuple[Reference, ...] | None = None
     """Steps (component:step) or components that must be built first."""
     env: tuple[tuple[Variable, str], ...] | None = None

@@ -42,6 +42,8 @@ STRAGGLER_PATIENCE = 0.1
 """Seconds for the children of a tool that ended well to end by themselves."""
 STRAGGLER_GRACE = 1.0
 """Seconds from SIGTERM to SIGKILL for those that did not."""
+TRACER_PATIENCE = 10.0
+"""Seconds for a tracer to write the last of its trace, once everyone that it traced is gone."""
 KILL_LIMIT = 2.0
 """Seconds after which a process that SIGKILL does not end (it hangs in the kernel) is given up."""
 TICK = 0.02
@@ -204,6 +206,7 @@ class Run:
 
     def __init__(self, request: dict[str, Any], log: int, wires: Wires, spared: dict[int, str]) -> None:
         self.request = request
+        self.tracer: bytes = request["tracer"][0] if request["tracer"] else b""
         self.number: int = request["number"]
         self.log = log
         self.wires = wires
@@ -234,6 +237,8 @@ class Run:
             self.end(self.request["grace"])
         else:
             self.sweep()
+        if self.tracer:
+            self.await_tracer()
         self.finish_output()
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
         return {
@@ -281,14 +286,16 @@ class Run:
         """Collect whoever has ended."""
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                dead, tracer = self.next_dead() if self.tracer else (-1, False)
+                pid, status, usage = os.wait4(dead, os.WNOHANG)
             except ChildProcessError:
                 self.childless = True
                 return
             if not pid:
                 return
-            self.cpu_seconds += usage.ru_utime + usage.ru_stime
-            self.max_rss = max(self.max_rss, usage.ru_maxrss * (1024 if LINUX else 1))
+            if not tracer:
+                self.cpu_seconds += usage.ru_utime + usage.ru_stime
+                self.max_rss = max(self.max_rss, usage.ru_maxrss * (1024 if LINUX else 1))
             self.spared.pop(pid, None)
             if pid == self.main:
                 self.status, self.seconds = status, time.monotonic() - self.clock
@@ -332,7 +339,38 @@ class Run:
     def survivors(self) -> list[int]:
         """Everyone below us, but for spared daemons and what is below those."""
         # Without subreapers a tool's group is all we can know of.
-        return descendants(self.spared) if LINUX else group_of(self.main)
+        found = descendants(self.spared) if LINUX else group_of(self.main)
+        return [pid for pid in found if not self.is_tracer(pid)] if self.tracer else found
+
+    def is_tracer(self, pid: int) -> bool:
+        """Whether this is the tracer, which ends by itself after everyone else, and must not be ended before."""
+        try:
+            return pid != self.main and os.readlink(b"/proc/%d/exe" % pid) == self.tracer
+        except OSError:
+            return False
+
+    def next_dead(self) -> tuple[int, bool]:
+        """Who is to be collected (-1 = whoever), and whether it is the tracer, whose cost is not the tool's."""
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if dead is None:
+            return -1, False
+        try:
+            with open(f"/proc/{dead.si_pid}/comm", "rb") as file:
+                name = file.read().strip()
+        except OSError:
+            name = b""
+        return dead.si_pid, dead.si_pid != self.main and name == os.path.basename(self.tracer)
+
+    def await_tracer(self) -> None:
+        """The tracer may write what it has yet to write; then it is ended."""
+        limit = time.monotonic() + TRACER_PATIENCE
+        self.reap()
+        while not self.childless and (left := [pid for pid in descendants(self.spared) if self.is_tracer(pid)]):
+            if not before(limit) or self.wires.orphaned:
+                send_signal(left, signal.SIGKILL)
+            if not before(limit + KILL_LIMIT):
+                return
+            self.pump(time.monotonic() + TICK)
 
     def spare_daemons(self) -> None:
         """Take declared daemons out of our care; their names are the texts that their command lines hold."""
@@ -462,6 +500,8 @@ def start(request: dict[str, Any], null: int, output: int) -> int:
         stage, path = "exec", os.fsdecode(argv[0])
         program = look_up(argv[0], request["env"])
         path = os.fsdecode(program)
+        if request["tracer"] and os.path.isfile(program) and os.access(program, os.X_OK):
+            program, argv = request["tracer"][0], [*request["tracer"], *argv]
         return os.posix_spawn(program, argv, request["env"], file_actions=files, setsid=True)
     except OSError as error:
         raise StartError(stage, error.errno or 0, path) from None

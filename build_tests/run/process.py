@@ -59,6 +59,8 @@ class Command:
     """Texts; what outlives the tool and has one in its command line is left alone."""
     grace: float = 5.0
     """Seconds from SIGTERM to SIGKILL."""
+    tracer: tuple[str, ...] = ()
+    """What stands in front of `argv` to trace it: a program by its real path, which detaches itself, and its words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +329,7 @@ def _frame(command: Command, number: int) -> bytes:
             "secrets": [os.fsencode(value) for value in command.secrets],
             "daemons": list(command.daemons),
             "grace": command.grace,
+            "tracer": [os.fsencode(word) for word in command.tracer],
         }
     )
     return len(body).to_bytes(4, "big") + body

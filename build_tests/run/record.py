@@ -57,6 +57,8 @@ class StepRecord:
     flaky: str = ""
     cases: str = ""
     warnings: list[str] = field(default_factory=list)
+    trace: dict[str, Any] = field(default_factory=dict)
+    """Where the step was traced: `status` (clean, undeclared, unverified), `why`, `reads`, `writes` … (`run.trace`)."""
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set: a run of thousands of fresh steps stays small."""

@@ -61,6 +61,8 @@ class Order:
     """Tool → how to get it."""
     share: bool = False
     """Name the outputs as other machines would, for the artifact cache and for the keys of dependents."""
+    trace: dict[str, Any] | None = None
+    """Trace the tool: `strace`, its path; `readable`, the outputs of dependencies (folders with a trailing /)."""
 
     def dump(self) -> str:
         """As one JSON text."""
@@ -102,6 +104,8 @@ class StepResult:
     daemons: list[list[Any]] = field(default_factory=list)
     items: list[list[Any]] | None = None
     """The content outputs as `cache.artifact` encodes them; None where they can't be shared."""
+    trace: dict[str, Any] | None = None
+    """What `run.trace` found, where the step was traced."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -136,7 +140,7 @@ class Runner:
         declared = [Output(path=p, directory=d, identity=Identity(i), tracked=t) for p, d, i, t in order.outputs]
         if problem := _clear_the_way(self.root, order, declared):
             return StepResult(ok=False, message=problem)
-        result = _attempts(self.root, order, self.guardian)
+        result = _attempts(self.root, order, self.guardian, self.excluded)
         if result.ok:
             _take_in(self.root, order, declared, result)
         if result.ok:
@@ -180,7 +184,7 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _attempts(root: str, order: Order, guardian: Guardian) -> StepResult:
+def _attempts(root: str, order: Order, guardian: Guardian, excluded: PathSet) -> StepResult:
     count, backoff, when = order.retries
     command = Command(
         argv=tuple(order.argv), cwd=os.path.join(root, order.folder), env=order.environment, log=order.log,
@@ -190,14 +194,26 @@ def _attempts(root: str, order: Order, guardian: Guardian) -> StepResult:
     os.makedirs(os.path.dirname(order.log), exist_ok=True)
     while True:
         attempt += 1
-        completed = guardian.run(command)
+        completed, trace = _once(root, order, guardian, command, excluded)
         result = _judged(order, command, completed)
+        result.trace = trace
         result.attempts, result.flaky = attempt, flaky if result.ok else ""
         if result.ok or attempt > count or not _worth_a_retry(completed, when, order.log):
             return result
         flaky = result.message
         _say_in_log(order.log, f"attempt {attempt} failed ({result.message}); the next follows")
         time.sleep(backoff * 2 ** (attempt - 1))
+
+
+def _once(
+    root: str, order: Order, guardian: Guardian, command: Command, excluded: PathSet
+) -> tuple[Completed, dict[str, Any] | None]:
+    if order.trace is None:
+        return guardian.run(command), None
+    from build_tests.run.trace_step import run_traced
+
+    completed, traced = run_traced(guardian, command, order, root, excluded)
+    return completed, traced.to_json()
 
 
 def _judged(order: Order, command: Command, completed: Completed) -> StepResult:
