@@ -42,6 +42,8 @@ class Wishes:
     dry: bool = False
     cache: str | None = None
     """`--build-cache`."""
+    trace: bool = False
+    """`--build-trace`."""
     argv: tuple[str, ...] = ()
     forget: bool = False
     """`--cache-clear`."""
@@ -122,8 +124,8 @@ class Checkout:
                 Setup(
                     config=self.project.config, graph=self.project.graph, policy=policy, places=self.places,
                     state=self._store(), environ=self.environ, run_id=self._run_id, workers=self.wishes.workers,
-                    shuffle=self.wishes.shuffle, cache=self.wishes.cache, warn=self.warnings.append,
-                    note=self.notes.append,
+                    shuffle=self.wishes.shuffle, cache=self.wishes.cache, trace=self.wishes.trace,
+                    warn=self.warnings.append, note=self.notes.append,
                 )
             )  # fmt: skip
         return self._build
@@ -183,12 +185,15 @@ class Checkout:
         if missing & set(named) or (missing and self.project.target.strict):
             return True
         self._look_for_undeclared()
+        if build.tracing is not None and build.tracing.unproven:
+            return True
         strict = self.project.target.strict
         return strict and bool(self.warnings or any(record.warnings for record in build.records.values()))
 
     def _look_for_undeclared(self) -> None:
         if self._watcher is not None:
-            for line in self._watcher.changes():
+            tracing = self.open().tracing
+            for line in self._watcher.changes(tracing.told if tracing is not None else ()):
                 self.warnings.append(line)
             self._watcher = None
 
@@ -203,6 +208,8 @@ class Checkout:
 
     def _finish(self, build: Build, status: int, started: float) -> None:
         build.close()
+        if build.tracing is not None:
+            self.notes += build.tracing.notes()
         records = list(build.records.values())
         counts = {outcome.value: n for outcome in Outcome if (n := sum(r.outcome is outcome for r in records))}
         facts: dict[str, Any] = {"exit": status, "counts": counts, "seconds": max(0.0, time.time() - started)}

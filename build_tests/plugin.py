@@ -38,7 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
     add("--build-cache", choices=("off", "ro", "rw"), help="override the artifact cache")
     add("--build-shuffle", metavar="SEED", type=int, help="shuffle ties in the order of steps")
-    add("--build-trace", action="store_true", help="comes in a later release: watch the files that steps open")
+    add(
+        "--build-trace",
+        action="store_true",
+        help="watch which files each step opens and writes; report what it does not declare",
+    )
     add(
         "--build-output", choices=("errors", "all", "none"), default="errors",
         help="whose output reaches the terminal: failed steps' (default), every step's as it comes, or nobody's",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from build_tests.run.exchange import Exchange, Restored
     from build_tests.run.step import Order, StepResult
+    from build_tests.run.trace_build import Tracing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class Setup:
     shuffle: int | None = None
     cache: str | None = None
     """`--build-cache`."""
+    trace: bool = False
+    """`--build-trace`."""
     warn: Callable[[str], None]
     note: Callable[[str], None] = lambda _: None
     """Takes a line that is worth reading and no warning: a cache that can't be reached fails no strict build."""
@@ -87,6 +90,13 @@ class Build:
         self._doomed_nodes: list[tuple[str, str]] = []
         self._ready_at: dict[str, float] = {}
         self._exchange: Exchange | None = None
+        self.tracing: Tracing | None = None
+        if setup.trace or setup.policy.strict:
+            from build_tests.run.trace_build import Tracing
+
+            self.tracing = Tracing(
+                setup.config, setup.graph, setup.environ, asked=setup.trace, strict=setup.policy.strict
+            )
 
     @property
     def exchange(self) -> Exchange:
@@ -265,6 +275,8 @@ class Build:
         step = self.graph.steps[label]
         self.capacity.give_back(label)
         self.decider.ran(label)
+        if self.tracing is not None:
+            self.tracing.judge(label, order, result)
         if result.ok:
             decided = self.decider.pulled(decided)
         if result.daemons:
@@ -402,6 +414,7 @@ class Build:
             tail=result.tail,
             flaky=result.flaky,
             warnings=list(result.warnings),
+            trace=result.trace or {},
         )
         record.cases = result.cases
         record.warnings += [f"input {pattern!r} matches nothing" for pattern in self.decider.empty.get(step.label, ())]
@@ -539,6 +552,7 @@ class Build:
             daemons=list(step.daemons),
             junit=list(step.junit),
             share=self.exchange.share(label),
+            trace=None if self.tracing is None else self.tracing.wish(label),
             hints={**HINTS, **{tool.name: tool.hint for tool in step.tools if tool.hint}},
         )
 

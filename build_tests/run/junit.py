@@ -60,14 +60,23 @@ def flaky(record: StepRecord) -> str:
     return f'<flakyFailure message={_attribute(record.flaky)} type="retry" />' if record.flaky else ""
 
 
+def traced(record: StepRecord) -> str:
+    """The element that tells of a trace which is not clean, or ""."""
+    status = record.trace.get("status", "clean")
+    if status == "clean":
+        return ""
+    lines = [f"trace: {status}", *record.trace.get("why", ()), *record.warnings]
+    return f"<system-out>{escape(scrub(chr(10).join(lines)))}</system-out>"
+
+
 def _body(record: StepRecord) -> str:
     match record.outcome:
         case Outcome.BUILT | Outcome.RESTORED:
-            return flaky(record)
+            return flaky(record) + traced(record)
         case Outcome.FAILED:
             first = record.first_error.strip() or record.message
             text = "\n".join(part for part in (record.message, record.first_error, record.tail) if part)
-            return f"<failure message={_attribute(first)}>{escape(scrub(text))}</failure>"
+            return f"<failure message={_attribute(first)}>{escape(scrub(text))}</failure>{traced(record)}"
         case Outcome.FRESH:
             return f'<skipped type="pytest.skip" message={_attribute(f"up to date: {record.message}")} />'
         case Outcome.BLOCKED:
@@ -105,17 +114,17 @@ def write(path: str, document: str) -> None:
 
 
 def add_own_cases(path: str, records: Iterable[StepRecord]) -> None:
-    """Add what pytest's own `--junitxml` can't hold to the file that it wrote: tools' cases, flaky steps.
+    """Add what pytest's own `--junitxml` can't hold to the file that it wrote: tools' cases, flaky steps, traces.
 
     Raises OSError.
     """
     suites = "".join(own_cases(record) for record in records)
-    retried = {record.label: flaky(record) for record in records if record.flaky}
-    if (not suites and not retried) or not os.path.exists(path):
+    beside = {record.label: said for record in records if (said := flaky(record) + traced(record))}
+    if (not suites and not beside) or not os.path.exists(path):
         return
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    for label, element in retried.items():
+    for label, element in beside.items():
         text = _into_case(text, label, element)
     write(path, text.replace("</testsuites>", f"{suites}</testsuites>"))
 
@@ -127,4 +136,6 @@ def _into_case(text: str, label: str, element: str) -> str:
         return text
     if text[end - 1] == "/":
         return f"{text[: end - 1].rstrip()}>{element}</testcase>{text[end + 1 :]}"
-    return f"{text[: end + 1]}{element}{text[end + 1 :]}"
+    # Behind what pytest wrote: the schema has an order.
+    end = text.find("</testcase>", end)
+    return f"{text[:end]}{element}{text[end:]}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from build_tests.core.globs import NEVER, PathSet, matches
+from build_tests.core.graph import parents
 from build_tests.run.trace_lines import How
 
 LIMIT = 2_000
@@ -208,7 +209,7 @@ class Watched:
         self._keep(how, place)
 
     def _remove(self, place: str) -> None:
-        if place in self._made:
+        if place in self._made or any(folder in self._made for folder in parents(place)):
             self._made.discard(place)
             self._found[How.WRITE].pop(place, None)
         elif place != ".git":

@@ -63,14 +63,14 @@ DECODED = "openat2,clone3,connect,bind,getsockname"
 _QUOTED = rb'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?'
 _HELD = rb"<((?:[^>\\]|\\.)*)>(?:\(deleted\))?"
 _AT = rb"(AT_FDCWD|-?\d+)(?:" + _HELD + rb")?"
-_RESULT = rb"\) += (-?\d+|\?)(?:" + _HELD + rb")?(?: (E[A-Z0-9]+))?"
-_ONE = re.compile(rb"\w+\(" + _QUOTED + rb"(.*)" + _RESULT)
-_ONE_AT = re.compile(rb"\w+\(" + _AT + rb", " + _QUOTED + rb"(.*)" + _RESULT)
-_TWO = re.compile(rb"\w+\(" + _QUOTED + rb", " + _QUOTED + rb"(.*)" + _RESULT)
-_TWO_AT = re.compile(rb"\w+\(" + _AT + rb", " + _QUOTED + rb", " + _AT + rb", " + _QUOTED + rb"(.*)" + _RESULT)
-_LINK_AT = re.compile(rb"\w+\(" + _QUOTED + rb", " + _AT + rb", " + _QUOTED + rb"(.*)" + _RESULT)
-_HANDLE = re.compile(rb"\w+\((-?\d+)(?:" + _HELD + rb")?(.*)" + _RESULT)
-_PLAIN = re.compile(rb"\w+\((.*)" + _RESULT)
+_RESULT = rb"\) += (-?\d+|\?)(?:" + _HELD + rb")?(?: (E[A-Z0-9]+))?(?: .*)?\Z"
+_ONE = re.compile(rb"\w+\(" + _QUOTED + rb"(.*?)" + _RESULT)
+_ONE_AT = re.compile(rb"\w+\(" + _AT + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
+_TWO = re.compile(rb"\w+\(" + _QUOTED + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
+_TWO_AT = re.compile(rb"\w+\(" + _AT + rb", " + _QUOTED + rb", " + _AT + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
+_LINK_AT = re.compile(rb"\w+\(" + _QUOTED + rb", " + _AT + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
+_HANDLE = re.compile(rb"\w+\((-?\d+)(?:" + _HELD + rb")?(.*?)" + _RESULT)
+_PLAIN = re.compile(rb"\w+\((.*?)" + _RESULT)
 _NO_PATH = re.compile(rb"\w+\((?:" + _AT + rb", )?(?:NULL|0x[0-9a-f]+|\"[^\"]*\", NULL)")
 _ESCAPED = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f", b"a": b"\a", b"b": b"\b"}
@@ -274,7 +274,7 @@ class Lines:
 
     # Calls
 
-    def _open(self, pid: bytes, name: bytes, path: bytes | None, flags: bytes, found: re.Match[bytes]) -> None:
+    def _open(self, name: bytes, path: bytes | None, flags: bytes, found: re.Match[bytes]) -> None:
         result, real, error = found.groups()[-3:]
         if path is None or result == b"?":
             return
@@ -282,7 +282,8 @@ class Lines:
             if error in _GONE and b"O_CREAT" not in flags and name != b"creat":
                 self._sink.access(How.MISSING, path, b"")
             return
-        where = unescape(real or b"")
+        # What has no name any more is nobody's input.
+        where = b"" if found[0].endswith(b">(deleted)") else unescape(real or b"")
         if b"O_PATH" in flags:
             self._sink.access(How.SEEN, path, where)
         elif name == b"creat" or (b"O_CREAT" in flags and b"O_RDONLY" not in flags):
@@ -297,10 +298,10 @@ class Lines:
             self._sink.access(How.READ, path, where)
 
     def _open_one(self, pid: bytes, name: bytes, found: re.Match[bytes]) -> None:
-        self._open(pid, name, self._path(pid, b"", None, found[1]), found[2], found)
+        self._open(name, self._path(pid, b"", None, found[1]), found[2], found)
 
     def _open_at(self, pid: bytes, name: bytes, found: re.Match[bytes]) -> None:
-        self._open(pid, name, self._path(pid, found[1], found[2], found[3]), found[4], found)
+        self._open(name, self._path(pid, found[1], found[2], found[3]), found[4], found)
 
     def _look_one(self, pid: bytes, _name: bytes, found: re.Match[bytes]) -> None:
         self._looked(self._path(pid, b"", None, found[1]), found)
@@ -436,7 +437,8 @@ _READING: dict[bytes, _Call] = {
     **dict.fromkeys((b"openat", b"openat2"), (_ONE_AT, Lines._open_at)),  # noqa: SLF001
     **dict.fromkeys((b"stat", b"lstat", b"access", b"readlink"), (_ONE, Lines._look_one)),  # noqa: SLF001
     **dict.fromkeys(
-        (b"newfstatat", b"statx", b"faccessat", b"faccessat2", b"readlinkat"), (_ONE_AT, Lines._look_at)  # noqa: SLF001
+        (b"newfstatat", b"statx", b"faccessat", b"faccessat2", b"readlinkat"),
+        (_ONE_AT, Lines._look_at),  # noqa: SLF001
     ),
     **dict.fromkeys((b"getdents", b"getdents64"), (_HANDLE, Lines._list)),  # noqa: SLF001
 }
@@ -461,7 +463,8 @@ _OTHERS: dict[bytes, _Call] = {
     **dict.fromkeys((b"bind", b"getsockname"), (_PLAIN, Lines._bound)),  # noqa: SLF001
     b"connect": (_PLAIN, Lines._connected),  # noqa: SLF001
     **dict.fromkeys(
-        (b"unshare", b"setns", b"chroot", b"pivot_root", b"mount", b"open_by_handle_at"), (_PLAIN, Lines._apart)  # noqa: SLF001
+        (b"unshare", b"setns", b"chroot", b"pivot_root", b"mount", b"open_by_handle_at"),
+        (_PLAIN, Lines._apart),  # noqa: SLF001
     ),
     b"ptrace": (_PLAIN, Lines._refused),  # noqa: SLF001
     b"io_uring_setup": (_PLAIN, Lines._ring),  # noqa: SLF001

@@ -28,11 +28,7 @@ def headline(traced: Traced) -> str:
 
 
 def finding(step: Step, traced: Traced, inputs: Collection[str], config: Config) -> list[str]:
-    """The lines that tell of undeclared files: what, and how to declare it.
-
-    Args:
-        inputs: the step's declared inputs, by path from the root.
-    """
+    """The lines that tell of undeclared files: what, and how to declare it. `inputs`: those declared, from the root."""
     own = [path for path in traced.writes if path in inputs]
     reads = [path for path in traced.reads if path != ".git"]
     writes = [path for path in traced.writes if path not in inputs]
@@ -101,7 +97,9 @@ def _folders(paths: Iterable[str], step: Step, inputs: Collection[str]) -> list[
         alike.setdefault(path.rpartition("/")[0], []).append(path)
     found = []
     for folder, files in alike.items():
-        theirs = not folder or f"{step.path}/".startswith(f"{folder}/") or any(p.startswith(f"{folder}/") for p in inputs)
+        theirs = (
+            not folder or f"{step.path}/".startswith(f"{folder}/") or any(p.startswith(f"{folder}/") for p in inputs)
+        )
         found += files if theirs or len(files) < ALIKE else [f"{folder}/"]
     return found
 

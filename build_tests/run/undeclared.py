@@ -51,17 +51,19 @@ class Watcher:
         for folder in folders:
             self._before[folder] = self._walk(folder)
 
-    def changes(self) -> Iterator[str]:
-        """One line a file that is not as it was."""
+    def changes(self, told: Collection[str] = ()) -> Iterator[str]:
+        """One line a file that is not as it was and is not in `told`."""
         self.wait()
-        changed = [line for folder, before in self._before.items() for line in self._compare(folder, before)]
+        changed = [line for folder, before in self._before.items() for line in self._compare(folder, before, told)]
         yield from changed[:SHOWN]
         if len(changed) > SHOWN:
             yield f"… and {len(changed) - SHOWN} more files that no step declares were written"
 
-    def _compare(self, folder: str, before: dict[str, tuple[int, int, int]]) -> Iterator[str]:
+    def _compare(
+        self, folder: str, before: dict[str, tuple[int, int, int]], told: Collection[str]
+    ) -> Iterator[str]:
         now = self._walk(folder)
-        for path in sorted(before.keys() | now.keys()):
+        for path in sorted((before.keys() | now.keys()).difference(told)):
             if path not in before:
                 yield f"{path} was written during the run and is declared by no step"
             elif path not in now:

@@ -89,9 +89,8 @@ class Controller:
     def _load(self) -> Project:
         if self.project is None:
             option = self.config.option
-            for name in ("build_affected", "build_trace"):
-                if getattr(option, name) not in (None, False):
-                    raise pytest.UsageError(f"--{name.replace('_', '-')} comes in a later release")
+            if option.build_affected is not None:
+                raise pytest.UsageError("--build-affected comes in a later release")
             if self._handed is not None:
                 self.project = self._handed.checkout.project
                 self._register_markers(self.project)
@@ -266,7 +265,7 @@ class Controller:
             wishes = Wishes(
                 accept=option.build_accept, force=option.build_force, shuffle=option.build_shuffle,
                 no_wait=option.build_no_wait, workers=self._worker_count(), dry=option.build_dry_run,
-                cache=option.build_cache,
+                cache=option.build_cache, trace=option.build_trace,
                 argv=tuple(self.config.invocation_params.args), forget=bool(getattr(option, "cacheclear", False)),
             )  # fmt: skip
             folder = self._state_folder()

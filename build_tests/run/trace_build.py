@@ -1,0 +1,89 @@
+"""Tracing over a whole run: which steps are traced and how, what their findings mean. Runs nothing.
+
+`--build-trace` asks for it, and `validation: strict` brings it. Nothing of it ever enters a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from build_tests.core.graph import Graph
+from build_tests.core.model import Config, Identity, Output
+from build_tests.run import trace_report
+from build_tests.run.trace import Traced
+from build_tests.run.trace_strace import Strace, find
+
+if TYPE_CHECKING:
+    from build_tests.run.step import Order, StepResult
+
+
+class Tracing:
+    """See the module's text.
+
+    Args:
+        asked: by `--build-trace`; else strict rules alone brought it.
+        strict: undeclared files are failures.
+    """
+
+    def __init__(self, config: Config, graph: Graph, environ: Mapping[str, str], *, asked: bool, strict: bool) -> None:
+        self._config, self._graph, self._environ = config, graph, environ
+        self._asked, self._strict = asked, strict
+        self.results: list[tuple[str, Traced]] = []
+
+    @cached_property
+    def _tracer(self) -> Strace | str:
+        return find(self._environ)
+
+    def wish(self, label: str) -> dict[str, Any]:
+        """What an order says of it: how to trace, or `why` not."""
+        if daemons := self._graph.steps[label].daemons:
+            # Whatever a daemon of an earlier run does for the step, nobody sees.
+            return {"why": f"its daemons ({', '.join(daemons)}) work outside of it"}
+        if isinstance(self._tracer, str):
+            return {"why": self._tracer}
+        return {"strace": self._tracer.path, "readable": sorted(self._readable(label))}
+
+    def _readable(self, label: str) -> Iterator[str]:
+        for edge in self._graph.edges[label]:
+            for output in self._graph.steps[edge.label].outputs:
+                if output.identity is not Identity.IMAGE and (edge.outputs is None or output.path in edge.outputs):
+                    yield from _itself(output)
+
+    def judge(self, label: str, order: Order, result: StepResult) -> None:
+        """Take a result in; under strict rules a step that used undeclared files has failed."""
+        if result.trace is None:
+            return
+        traced = Traced.from_json(result.trace)
+        self.results.append((label, traced))
+        if traced.status != "undeclared":
+            return
+        inputs = {path for path, _, _ in order.inputs}
+        lines = trace_report.finding(self._graph.steps[label], traced, inputs, self._config)
+        if self._strict and result.ok:
+            result.ok, result.items, result.digests = False, None, {}
+            result.message = trace_report.headline(traced)
+            result.first_error = "\n".join(lines)
+        else:
+            result.warnings += lines
+
+    def notes(self) -> list[str]:
+        """The end of the run, in lines."""
+        return list(trace_report.summary(self.results)) if self.results else []
+
+    @property
+    def told(self) -> set[str]:
+        """Every file that a step was found to write undeclared."""
+        return {path for _, traced in self.results for path in traced.writes}
+
+    @property
+    def unproven(self) -> bool:
+        """Whether strict rules asked for a proof by name, and some step has none."""
+        return self._asked and self._strict and any(traced.status == "unverified" for _, traced in self.results)
+
+
+def _itself(output: Output) -> Iterator[str]:
+    yield output.path
+    if output.directory:
+        yield f"{output.path}/"
