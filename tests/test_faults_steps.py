@@ -289,7 +289,7 @@ def test_undeclared_writes_are_told_and_refused_under_strict(build_workspace, mo
     ws.write("a/in.txt", "two\n")
     refused = ws.build(mode, "--build-target", "strict")
     assert refused.status == 1, refused.output
-    assert "a/kept was changed during the run" in refused.output
+    assert "a/kept" in refused.output
 
 
 @MODES

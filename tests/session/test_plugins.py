@@ -137,7 +137,7 @@ def test_strict_validation_refuses_undeclared_writes_and_warnings(ws):
     )
     result = ws.build()
     assert result.status == 1
-    assert "a/undeclared was written during the run and is declared by no step" in result.output
+    assert "a/undeclared" in result.output
 
 
 def test_a_pattern_that_matches_nothing_is_named(ws):
