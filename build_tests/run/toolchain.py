@@ -79,6 +79,8 @@ class _Shim:
     variables: tuple[str, ...]
     files: tuple[str, ...]
     """Looked for from the step's folder upwards."""
+    settings: str = ""
+    """A file below the user's home that decides as well."""
 
 
 SHIMS = (
@@ -89,6 +91,10 @@ SHIMS = (
     _Shim(
         folder="mise/shims", which=("mise", "which"), variables=("MISE_ENV",),
         files=("mise.toml", ".mise.toml", ".tool-versions"),
+    ),
+    _Shim(
+        folder=".cargo/bin", which=("rustup", "which"), variables=("RUSTUP_TOOLCHAIN", "RUSTUP_HOME"),
+        files=("rust-toolchain.toml", "rust-toolchain"), settings=".rustup/settings.toml",
     ),
 )  # fmt: skip
 
@@ -183,6 +189,8 @@ class Toolchain:
         if shim is None:
             return None
         deciding = [os.path.join(os.path.dirname(os.path.dirname(path)), "version")]
+        if shim.settings:
+            deciding.append(os.path.join(self._environ.get("HOME", ""), shim.settings))
         place = os.path.join(self._root, folder)
         while True:
             deciding += [os.path.join(place, name) for name in shim.files]
@@ -209,7 +217,10 @@ class Toolchain:
 
 def _shim_of(path: str) -> _Shim | None:
     folder = os.path.dirname(path)
-    return next((shim for shim in SHIMS if folder.endswith(shim.folder)), None)
+    found = next((shim for shim in SHIMS if folder.endswith(shim.folder)), None)
+    # What cargo has installed lies beside rustup's shims, which are links to it.
+    is_other = found is not None and found.which[0] == "rustup" and os.path.basename(os.path.realpath(path)) != "rustup"
+    return None if is_other else found
 
 
 def _plain(line: str) -> str:
