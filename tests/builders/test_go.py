@@ -268,5 +268,5 @@ def test_two_modules_built_and_tested(build_workspace):
     assert "sums_test.go:7: got 6" in wrong.output
     ws.write("lib/lib.go", REAL["lib/lib.go"].replace("2 * n", "two * n"))
     broken = ws.build("-k", "lib")
-    assert "lib.go:3:33: undefined: two" in broken.output
+    assert "lib.go:3:32: undefined: two" in broken.output
     assert broken["lib:vet"] is Outcome.BLOCKED
