@@ -46,8 +46,12 @@ ENV = (("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"), ("DOCKER_CLI_HINTS", "false"))
 CHOOSE = (
     ': "${DOCKER_BUILDKIT:=$(DOCKER_BUILDKIT=1 docker build --help >/dev/null 2>&1 && echo 1 || echo 0)}"',
     "export DOCKER_BUILDKIT",
+    'case "$DOCKER_BUILDKIT" in 0) set -- --force-rm ;; esac',
 )
-"""BuildKit where the command line has it: since docker 23 that is a plug-in, without which it says so and fails."""
+"""BuildKit where the command line has it: since docker 23 that is a plug-in, without which it says so and fails.
+
+The classic builder would leave a container behind where it fails.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +204,6 @@ def _command(component: Component, workspace: Workspace, image: Image, reference
     file = "-" if image.inline else from_component(component, image.dockerfile)
     build = script(
         (
-            "docker",
-            "build",
             *(f"--tag={reference}" for reference in references),
             f"--file={file}",
             *_flags(component, image),
@@ -209,6 +211,7 @@ def _command(component: Component, workspace: Workspace, image: Image, reference
             from_component(component, image.context),
         )
     )
+    build = f'docker build "$@" {build}'
     lines.append(f"printf %s {_quoted(image.inline)} | {build}" if image.inline else build)
     return script(*lines)
 

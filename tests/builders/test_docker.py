@@ -1,8 +1,10 @@
 """Kind docker: what a Dockerfile says goes into its image."""
 
 import os
+import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from build_tests.builders.docker import DockerBuilder, DockerOptions
@@ -12,6 +14,7 @@ from build_tests.core.globs import matches
 from build_tests.core.graph import build_graph
 from build_tests.core.model import Step, StepOverride
 from build_tests.core.workspace import FileWorkspace
+from build_tests.project import load_project
 from build_tests.run.images import Engine, Unavailable
 
 
@@ -38,7 +41,7 @@ def plan(tmp_path):
 def command(step):
     """The words of `docker build` in the step's script."""
     (line,) = [line for line in step.command.splitlines() if line.startswith("docker build ")]
-    return shlex.split(line)
+    return [word for word in shlex.split(line) if word != "$@"]
 
 
 def dockerfile(*lines):
@@ -330,6 +333,21 @@ def test_a_folder_with_a_dockerfile_is_found(tmp_path):
     workspace = FileWorkspace(str(tmp_path))
     assert DockerBuilder.detect("web", workspace)
     assert not DockerBuilder.detect("", workspace)
+
+
+def test_what_the_documentation_shows_is_understood(tmp_path):
+    text = (Path(__file__).parents[2] / "docs/docker.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for name in ("web/Dockerfile", "services/api/Dockerfile", "orders/Dockerfile"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("FROM scratch AS prod\n")
+    (tmp_path / "compose.yaml").write_text("services: {orders: {image: orders, build: ./orders}, db: {image: postgres}}")
+    labels = []
+    for block in blocks:
+        (tmp_path / "build.yml").write_text(block)
+        labels += load_project(str(tmp_path / "build.yml")).graph.order
+    assert labels == ["web-image:image", "api:image", "api:archive", "shop:orders"]
 
 
 @pytest.mark.real("docker")

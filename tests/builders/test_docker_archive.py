@@ -95,7 +95,7 @@ def test_docker_loads_what_was_saved(planned, tmp_path):
     digests = []
     try:
         for _ in range(2):
-            build = steps["image"].command.replace("docker build ", "docker build --no-cache ")
+            build = steps["image"].command.replace('docker build "$@"', "docker build --no-cache")
             subprocess.run(["sh", "-ec", build], cwd=tmp_path / "app", check=True, capture_output=True)
             subprocess.run(steps["archive"].command, cwd=tmp_path / "app", check=True, capture_output=True)
             digests.append(hashlib.sha256((tmp_path / "app/a/app.tar").read_bytes()).hexdigest())

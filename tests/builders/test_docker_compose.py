@@ -46,7 +46,7 @@ FILES = {
 
 
 def command(step):
-    return shlex.split(step.command.splitlines()[-1])
+    return [word for word in shlex.split(step.command.splitlines()[-1]) if word != "$@"]
 
 
 def test_each_built_service_is_a_step(planned):
@@ -76,7 +76,7 @@ def test_a_dockerfile_in_the_compose_file_is_handed_over(planned):
     text = "services: {a: {image: a, build: {context: src, dockerfile_inline: 'FROM scratch\n\nCOPY x y'}}}"
     (step,) = planned(DockerBuilder, {"app/compose.yaml": text}, compose="compose.yaml").values()
     assert step.inputs == ("app/src/x",)
-    assert "printf %s 'FROM scratch\nCOPY x y' | docker build --tag=a:latest --file=- src" in step.command
+    assert "printf %s 'FROM scratch\nCOPY x y' | docker build \"$@\" --tag=a:latest --file=- src" in step.command
 
 
 def test_services_may_be_chosen_and_variables_given(planned):
