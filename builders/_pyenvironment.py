@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from build_tests.core.builder import Identity, ManifestError, Output, Step, Tool
+from build_tests.core.builder import Identity, ManifestError, Output, Resources, Step, Tool
 
 from . import _pylocal
 from ._manifests import DOWNLOAD, from_component, path_of, script
@@ -106,7 +106,7 @@ def _poetry(context: Context) -> Step:
     files += [context.at("poetry.toml")] if context.has("poetry.toml") else []
     install = script(
         f'export VIRTUAL_ENV="$PWD/{context.venv}" PATH="$PWD/{context.venv}/bin:$PATH"',
-        ["poetry", "install", "--quiet", "--no-root", "--no-directory", "--no-interaction", "--no-ansi", *chosen],
+        ["poetry", "install", "--no-root", "--no-directory", "--no-interaction", "--no-ansi", *chosen],
     )
     return _venv_step(context, [], tuple(filter(None, files)), tools=(POETRY,), around=("", install))
 
@@ -236,6 +236,12 @@ def backend_call(context: Context, kind: str, out: str, *arguments: str, backend
     return "\n".join(lines)
 
 
+def alone(context: Context) -> Resources:
+    """pdm-backend works in `.pdm-build` beside the manifest: one of its calls at a time."""
+    shares = context.project.backend.startswith("pdm.")
+    return Resources(locks=(f"{context.component.name}.pdm-build",)) if shares else Resources()
+
+
 def _site(context: Context) -> Step:
     """Wheels by path, unpacked, and the project's own metadata, so that its entry points and version are found."""
     wheels = [folder for project in context.neighbours if (folder := _wheels(context, project))]
@@ -254,6 +260,7 @@ def _site(context: Context) -> Step:
         outputs=(Output(path=context.at(context.site), directory=True),),
         depends_on=(context.label("venv"),),
         env=(("SOURCE_DATE_EPOCH", EPOCH),),
+        resources=alone(context),
     )
 
 

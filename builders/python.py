@@ -16,7 +16,7 @@ from build_tests.core.builder import Component, Output, Step, Tool, Workspace
 from ._manifests import patterns_of, script
 from ._pybackend import EPOCH
 from ._pycontext import Context, metadata, sources
-from ._pyenvironment import backend_call, environment_steps
+from ._pyenvironment import alone, backend_call, environment_steps
 from ._pylocal import ancestors
 from ._pyproject import load
 from ._pytools import COVERAGE, find
@@ -111,6 +111,7 @@ def _wheel(context: Context) -> Step:
         outputs=(Output(path=context.at(context.options.out), directory=True),),
         depends_on=(context.label("venv"),),
         env=(("SOURCE_DATE_EPOCH", EPOCH),),
+        resources=alone(context),
     )
 
 
@@ -125,6 +126,7 @@ def _sdist(context: Context) -> Step:
         outputs=(Output(path=context.at(options.sdist), directory=True),),
         depends_on=(context.label("venv"),),
         env=(("SOURCE_DATE_EPOCH", EPOCH),),
+        resources=alone(context),
         on_request=True,
     )
 

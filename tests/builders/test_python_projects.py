@@ -221,7 +221,7 @@ def test_poetry_installs_what_its_lock_says(planned):
     step = steps["venv"]
     assert step.inputs == ("app/poetry.lock", "app/pyproject.toml", "app/poetry.toml")
     assert [tool.name for tool in step.tools] == ["python3", "uv", "poetry"]
-    assert step.command.endswith("poetry install --quiet --no-root --no-directory --no-interaction --no-ansi --with=test")
+    assert step.command.endswith("poetry install --no-root --no-directory --no-interaction --no-ansi --with=test")
 
 
 @pytest.mark.parametrize(
