@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 PACKAGE = Path(__file__).parent / "data" / "zig_builder"
-DOCUMENT = Path(__file__).parent.parent / "docs" / "testing.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "builders.md"
 
 
 def install_by_hand(package, site):
@@ -74,7 +74,7 @@ def test_its_own_tests_pass_where_it_is_installed(install, package, site, tmp_pa
     without = [word for name in ("randomly", "html", "metadata") for word in ("-p", f"no:{name}")]
     done = run(["-m", "pytest", "-q", *without, "-p", "no:cacheprovider"], site, tests)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_it_is_found_by_entry_point_and_joins_the_schema(package, site):
@@ -100,3 +100,40 @@ def test_without_it_the_kind_is_unknown(build_workspace):
 def test_the_documentation_shows_this_very_package(name):
     blocks = re.findall(r"```\w+\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert (PACKAGE / name).read_text() in blocks
+
+
+def test_the_example_is_short():
+    assert len((PACKAGE / "pytest_build_zig.py").read_text().splitlines()) < 60
+
+
+ZIG = "mkdir -p zig-out && echo $2 >zig-out/app; echo 0.15.1"
+
+
+def test_a_builder_private_to_a_repository(build_workspace):
+    ws = build_workspace
+    ws.components({"builders": {"zig": "tools.own_zig:ZigBuilder"}}, apps={"kind": "auto", "path": "apps/*"})
+    text = (PACKAGE / "pytest_build_zig.py").read_text()
+    ws.write("tools/own_zig.py", text)
+    for name in ("one", "two"):
+        ws.write(f"apps/{name}/build.zig", "// how to build")
+        ws.write(f"apps/{name}/src/main.zig", name)
+    ws.tool("zig", ZIG)
+    first = ws.build()
+    assert first.outcomes() == {"one:build": "built", "two:build": "built"}, first.output
+    assert set(ws.build().outcomes().values()) == {"fresh"}
+    ws.write("tools/own_zig.py", text.replace('"ReleaseSafe"', '"Debug"'))
+    assert set(ws.build().outcomes().values()) == {"built"}
+    assert ws.read("apps/one/zig-out/app") == "-Doptimize=Debug\n"
+    ws.write("tools/own_zig.py", text.replace("yield api.Step(", "yield api.Stepp("))
+    broken = ws.build()
+    assert broken.status == 4
+    assert "component 'one': its builder failed: AttributeError" in broken.output
+    assert "raised in tools/own_zig.py, line" in broken.output
+
+
+def test_a_private_builder_that_can_not_be_loaded_is_told_at_its_place(build_workspace):
+    ws = build_workspace
+    ws.components({"builders": {"zig": "tools.none:ZigBuilder"}}, app={"kind": "zig"})
+    broken = ws.build()
+    assert broken.status == 4
+    assert "the builder 'tools.none:ZigBuilder' can't be loaded: ModuleNotFoundError" in broken.output

@@ -3,7 +3,8 @@
 import pytest
 
 from build_tests.core import assemble
-from build_tests.core.errors import ConfigError
+from build_tests.core.errors import ConfigError, SelectionError
+from build_tests.project import Project
 from build_tests.registry import Registry
 
 BUILDERS = """
@@ -155,6 +156,22 @@ def test_the_entry_stands_for_all_that_it_finds(read):
         *FILES,
     )
     assert set(graph.needs["end:make"]) == {"a:make", "b:make", "b-image:pack"}
+
+
+def test_targets_and_selectors_take_the_entry_and_what_it_finds(read):
+    config, graph = read(
+        "  services: {kind: auto, path: services/*}\n  end: {kind: plain}\n"
+        "targets: {some: {components: [services]}, one: {components: [b-image, end]}}\n",
+        *FILES,
+    )
+    some, one = config.targets
+    project = Project(config=config, graph=graph, target=some, registry=Registry())
+    everything = {"a:make", "b:make", "b-image:pack"}
+    assert project.members(some) == project.select(["services"]) == everything
+    assert project.members(one) == {"b-image:pack", "end:make"}
+    assert project.select(["b"]) == {"b:make"}
+    with pytest.raises(SelectionError, match="did you mean 'services'"):
+        project.select(["service"])
 
 
 def test_a_folder_that_a_step_makes_is_no_component_after_the_build_either(read):

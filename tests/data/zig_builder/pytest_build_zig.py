@@ -23,6 +23,11 @@ class ZigBuilder:
     kind: ClassVar[str] = "zig"
     options: ClassVar[type[ZigOptions]] = ZigOptions
 
+    @staticmethod
+    def detect(path: str, workspace: api.Workspace) -> bool:
+        """For `kind: auto`: there is a build.zig."""
+        return workspace.exists(api.path_from_root("build.zig", path))
+
     def plan(self, component: api.Component, workspace: api.Workspace) -> Iterable[api.Step]:
         """Raises ManifestError: there is no build.zig."""
         manifest = api.path_from_root("build.zig", component.path)

@@ -25,6 +25,11 @@ def test_the_step_as_a_value():
     assert step.inputs == ("tools/app/build.zig*", "tools/app/src/")
 
 
+def test_its_folder_is_recognised():
+    assert ZigBuilder.detect("tools/app", Files({"tools/app/build.zig"}))
+    assert not ZigBuilder.detect("tools", Files({"tools/app/build.zig"}))
+
+
 def zig_workspace(ws):
     ws.components(app={"kind": "zig", "optimize": "ReleaseFast"})
     ws.write("app/build.zig", "// how to build")
