@@ -18,6 +18,16 @@ OWN = 10
 """Files of ours (build file, overlays, state, journal, ignore file), whatever the size."""
 LOOKS_AT_A_TOOL = 5
 """To resolve one program and to see whether it is the one whose version is known."""
+SETTINGS = 10
+"""Files that pytest would read if they were there, in the build file's own folder."""
+WORKSPACES: dict[int, str] = {}
+FAST = (
+    "checkout core core.collector core.digest core.errors core.fingerprint core.frontier core.globs core.graph "
+    "core.locate core.model core.plan faces faces.buildcli faces.cli faces.common faces.fastbuild parsed project "
+    "pytestside registry run run.build run.decide run.journal run.junit run.locks run.outputs run.places run.record "
+    "run.resources run.signals run.state run.text run.toolchain"
+).split()
+"""All of ours that a build needs in which nothing changed."""
 SLOW_TO_IMPORT = {
     "asyncio", "email", "http", "importlib.metadata", "logging", "multiprocessing", "sqlite3", "ssl", "unittest",
     "urllib.request", "xml",
@@ -66,10 +76,10 @@ def layer_steps(layer: int):
         yield name, {"command": ["cp", source, output], "inputs": inputs, "outputs": [output]}
 
 
-def probe(ws: BuildWorkspace):
+def probe(ws: BuildWorkspace, *command):
     script = Path(__file__).with_name("counts_probe.py")
     done = subprocess.run(
-        [sys.executable, script, ws.root], env=ws.environ, cwd=ws.root, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, script, ws.root, *command], env=ws.environ, cwd=ws.root, stdout=subprocess.PIPE, text=True, check=True
     )
     return json.loads(done.stdout)
 
@@ -78,7 +88,9 @@ def probe(ws: BuildWorkspace):
 def looks(request, tmp_path_factory):
     """(how many steps, what the probe counted in two looks) in a workspace that was just built."""
     steps = request.param
-    ws = workspace(tmp_path_factory.mktemp("counts") / "ws", steps)
+    folder = tmp_path_factory.mktemp("counts")
+    WORKSPACES[steps] = folder.name
+    ws = workspace(folder / "ws", steps)
     built = ws.build("-n0", "-q")
     assert built.status == 0, built.output
     found = [probe(ws), probe(ws)]
@@ -125,6 +137,38 @@ def test_only_what_is_needed_is_imported(looks):
     assert second["third_party"] == ["xxhash"]
     for look in (first, second):
         assert SLOW_TO_IMPORT.isdisjoint(look["modules"])
+
+
+@pytest.fixture(scope="module")
+def build_looks(looks, tmp_path_factory):
+    """The same of `pytest-build build`, once pytest has told that it need not see it."""
+    steps, _ = looks
+    ws = BuildWorkspace(tmp_path_factory.getbasetemp() / WORKSPACES[steps] / "ws")
+    probe(ws, "build", "-q")
+    return steps, [probe(ws, "build", "-q"), probe(ws, "build", "-q")]
+
+
+def test_the_command_needs_no_pytest(build_looks):
+    steps, found = build_looks
+    for look in found:
+        assert look["status"] == 0
+        assert f" {steps} up to date in " in look["out"]
+        assert look["third_party"] == ["xxhash"]
+        assert SLOW_TO_IMPORT.isdisjoint(look["modules"])
+        ours = {name for name in look["modules"] if name.startswith("build_tests.")}
+        assert ours == {f"build_tests.{name}" for name in FAST}
+
+
+def test_the_command_asks_no_more_of_the_machine_than_the_decision(build_looks):
+    steps, found = build_looks
+    for look in found:
+        assert {times for path, times in look["stats"].items() if path.startswith("layer")} == {1}
+        inside = sum(times for path, times in look["stats"].items() if not path.startswith(".."))
+        assert inside <= steps * (INPUTS + 1 + 1) + OWN + SETTINGS
+        # Its own files for reading, and those that it writes: record, report, and the report's temporary name.
+        assert len(look["opened"]) <= OWN + 2, look["opened"]
+        assert look["listed"] == [".build/runs"]
+        assert look["spawned"] == []
 
 
 def test_the_probe_sees_what_it_counts(tmp_path):
