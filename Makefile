@@ -14,7 +14,7 @@ OPTIONS = $(call option,-t,$(TARGET)) $(call option,-k,$(K)) $(call option,-m,$(
           $(call option,-n,$(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-plan build-profile build-watch build-clean-smart test lint schema bench bench-shop bench-cache clean FORCE
+.PHONY: help build build-plan build-profile build-watch build-clean-smart build-status build-explain build-log build-graph test lint schema bench bench-shop bench-cache clean FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"
@@ -43,6 +43,18 @@ build-plan: $(READY) ## what `make build` would do, and why
 
 build-profile: $(READY) ## where the time of the last build went (TRACE=FILE writes a trace for ui.perfetto.dev)
 	@pytest-build profile $(call option,--trace,$(TRACE)) $(ARGS)
+
+build-status: $(READY) ## every step's state now, without running anything
+	@pytest-build status $(call option,--build-env,$(ENV)) $(ARGS)
+
+build-explain: $(READY) ## what will be built and why: TARGET=web (ARGS=--last: why it was)
+	@pytest-build explain $(call option,,$(TARGET)) $(call option,--build-env,$(ENV)) $(ARGS)
+
+build-log: $(READY) ## what the last run did (ARGS="failed", "output web:bundle", "diff last~1 last")
+	@pytest-build log $(ARGS)
+
+build-graph: $(READY) ## which step needs which, and the critical path (ARGS="--format mermaid")
+	@pytest-build graph $(call option,,$(TARGET)) $(ARGS)
 
 build-clean-smart: $(READY) ## remove what is stale (DRY=1 says what, ARGS=--all takes the outputs too)
 	@pytest-build clean $(if $(DRY),--dry-run) $(ARGS)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,16 @@ from build_tests.core.locate import find_build_file
 from build_tests.core.model import Outcome
 from build_tests.core.plan import Plan
 from build_tests.project import Project, load_project
+from build_tests.pytestside import state_folder
 from build_tests.run import record
 from build_tests.run.places import FOLDER
 from build_tests.run.resources import machine_workers
 
 if TYPE_CHECKING:
     from build_tests.cacheapi import BuildArtifacts, BuildCache
+    from build_tests.run.build import Build
+    from build_tests.run.explaining import Explanation
+    from build_tests.run.overview import Status
 
 __all__ = [
     "BuildArtifacts", "BuildCache", "BuildError", "BuildOrchestrator", "BuildRun", "ConfigError", "LockHeldError",
@@ -99,12 +102,65 @@ class BuildOrchestrator:
             SelectionError: a selector names nothing.
         """
         chosen = self._chosen(selectors)
+        return self._checkout(force=force).plan(self.project.graph.closure(chosen), chosen)
+
+    def status(self) -> Status:
+        """The state of every step now, those on request too. Runs nothing."""
+        from build_tests.run import overview
+
+        project = self.project
+        checkout = self._checkout()
+        plan = checkout.plan(project.graph.order)
+        memory = checkout.open().memory
+        built = (label for label, entry in memory.entries.items() if entry.key)
+        return overview.Status(
+            file=project.config.file, target=project.target.name, environment=project.config.environment,
+            steps=overview.states(project.graph, plan, built, memory.unfinished),
+        )  # fmt: skip
+
+    def explain(self, selectors: Iterable[str] = (), *, fingerprints: bool = False) -> Explanation:
+        """What a run would do with each step that is selected or needed, and why, to the line of the fingerprint.
+
+        Args:
+            selectors: as for `plan`.
+            fingerprints: with what each step would be made from, for a comparison on another machine.
+
+        Raises:
+            SelectionError: a selector names nothing.
+        """
+        return self.explained(selectors, fingerprints=fingerprints)[0]
+
+    def explained(self, selectors: Iterable[str], *, fingerprints: bool) -> tuple[Explanation, Build]:
+        """As `explain`, with the build that it was read from."""
+        from build_tests.core.fingerprint import platform_tag
+        from build_tests.run import explaining
+
+        project = self.project
+        chosen = self._chosen(selectors)
+        checkout = self._checkout()
+        plan = checkout.plan(project.graph.closure(chosen), chosen)
+        context = {
+            "file": project.config.file, "target": project.target.name, "environment": project.config.environment,
+            "platform": platform_tag(),
+        }  # fmt: skip
+        build = checkout.open()
+        return explaining.explain(build, plan, fingerprints=fingerprints, context=context), build
+
+    def selected(self, selectors: Iterable[str]) -> set[str]:
+        """The labels that selectors name; none = those of the target. Raises SelectionError."""
+        return set(self._chosen(selectors))
+
+    def durations(self) -> dict[str, float]:
+        """label → seconds of its last good run here."""
+        return dict(self._checkout().open().seconds)
+
+    def _checkout(self, *, force: bool = False) -> Checkout:
+        """For looking only."""
         workers = self.project.config.parallelism.max_workers or machine_workers()
-        checkout = Checkout(
+        return Checkout(
             project=self.project, state_folder=self._state_folder(), say=_no_one,
             wishes=Wishes(dry=True, force=force, workers=workers),
         )  # fmt: skip
-        return checkout.plan(self.project.graph.closure(chosen), chosen)
 
     def run(self, selectors: Iterable[str] = (), *, workers: int | None = None, args: Sequence[str] = ()) -> BuildRun:
         """Build, as one pytest run in a process of its own.
@@ -117,6 +173,8 @@ class BuildOrchestrator:
         Raises:
             SelectionError: a selector names nothing.
         """
+        import subprocess
+
         wanted = list(selectors)
         self._chosen(wanted)
         root = self.project.config.root
@@ -147,7 +205,8 @@ class BuildOrchestrator:
         return os.path.join(self.project.config.root, FOLDER, "runs")
 
     def _state_folder(self) -> str:
-        return os.path.join(self.project.config.root, ".pytest_cache", "d", "build")
+        root = self.project.config.root
+        return state_folder(os.path.join(root, FOLDER), root)
 
 
 def _no_one(_line: str) -> None:

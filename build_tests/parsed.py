@@ -32,8 +32,8 @@ HEAD = 16
 """Bytes of a digest: of the key, of all that follows, of the graph."""
 
 
-def remembered(file: str, environment: str | None, registry: Registry) -> tuple[Config, Graph]:
-    """A build file's configuration and graph. Raises what `assemble.read` raises."""
+def remembered(file: str, environment: str | None, registry: Registry) -> tuple[Config, Graph, tuple[str, ...]]:
+    """Configuration, graph, and the manifests that builders read. Raises what `assemble.read` raises."""
     root = root_of(file)
     kept = os.path.join(root, FOLDER, f"parsed-{environment or ''}.pickle")
     key = _key(file, root, environment)
@@ -47,13 +47,14 @@ def remembered(file: str, environment: str | None, registry: Registry) -> tuple[
     config, graph = read(file, registry=registry, environment=environment, shown=shown)
     outputs = [output for step in graph.steps.values() for output in step.outputs]
     seen = taken(root, shown, _modules(registry), outputs)
+    manifests = tuple(sorted({path for workspace in shown for path in workspace.texts}))
     if seen is None:
-        return config, graph
+        return config, graph, manifests
     # What a component's entry says is in the graph's steps by now.
     bare = tuple(replace(component, steps=(), options=None) for component in config.components)
-    body = pickle.dumps((replace(config, components=bare), graph), protocol=5)
+    body = pickle.dumps((replace(config, components=bare), graph, manifests), protocol=5)
     _keep(kept, key, seen, body)
-    return config, replace(graph, digest=_digest_of(body).hex())
+    return config, replace(graph, digest=_digest_of(body).hex()), manifests
 
 
 def _modules(registry: Registry) -> list[str]:
@@ -98,7 +99,7 @@ def _code(folder: str) -> int:
         return 0
 
 
-def _load(path: str, key: bytes, root: str) -> tuple[Config, Graph] | None:
+def _load(path: str, key: bytes, root: str) -> tuple[Config, Graph, tuple[str, ...]] | None:
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -119,8 +120,8 @@ def _load(path: str, key: bytes, root: str) -> tuple[Config, Graph] | None:
         if now is not known:
             _keep(path, key, now, body)
     with collector_paused():
-        config, graph = pickle.loads(body)  # noqa: S301 - checked, and whoever writes here can write build.yml too
-    return config, replace(graph, digest=_digest_of(body).hex())
+        config, graph, manifests = pickle.loads(body)  # noqa: S301 - checked; whoever writes here can write build.yml
+    return config, replace(graph, digest=_digest_of(body).hex()), manifests
 
 
 def _keep(path: str, key: bytes, seen: Witness, body: bytes) -> None:

@@ -27,7 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
     add(
         "--build-affected", metavar="REF", nargs="?", const="", default=None,
-        help="comes in a later release: only what the changes since REF touch",
+        help="only what the changes since REF touch (default: where the branch left the main branch), and what depends "
+        "on it; --build-affected=REF",
     )  # fmt: skip
     add("--build-no-deps", action="store_true", help="build exactly the selection, not what it needs")
     add("--build-dry-run", action="store_true", help="print the plan with its reasons and run nothing")
@@ -48,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="whose output reaches the terminal: failed steps' (default), every step's as it comes, or nobody's",
     )  # fmt: skip
     add("--build-no-wait", action="store_true", help="do not wait for another build in this checkout")
+
+
+def pytest_load_initial_conftests(args: list[str]) -> None:
+    """`--build-affected` takes a value behind = only: the word that follows it is not its own."""
+    args[:] = [f"{argument}=" if argument == "--build-affected" else argument for argument in args]
 
 
 @pytest.hookimpl(tryfirst=True)

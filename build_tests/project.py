@@ -23,6 +23,8 @@ class Project:
     graph: Graph
     target: Target
     registry: Registry
+    manifests: tuple[str, ...] = ()
+    """What builders read, from the root."""
 
     def members(self, target: Target) -> set[str]:
         """The labels that a target names, steps on request left out."""
@@ -88,12 +90,12 @@ def load_project(file: str, *, target: str | None = None, environment: str | Non
         SelectionError: the target or the environment does not exist.
     """
     registry = Registry()
-    config, graph = remembered(file, environment, registry)
+    config, graph, manifests = remembered(file, environment, registry)
     chosen = _target(config, target)
     if environment is None and chosen.environment is not None:
-        config, graph = remembered(file, chosen.environment, registry)
+        config, graph, manifests = remembered(file, chosen.environment, registry)
         chosen = _target(config, target)
-    return Project(config=config, graph=graph, target=chosen, registry=registry)
+    return Project(config=config, graph=graph, target=chosen, registry=registry, manifests=manifests)
 
 
 def _target(config: Config, name: str | None) -> Target:

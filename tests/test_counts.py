@@ -21,12 +21,13 @@ LOOKS_AT_A_TOOL = 5
 SETTINGS = 10
 """Files that pytest would read if they were there, in the build file's own folder."""
 WORKSPACES: dict[int, str] = {}
-FAST = (
-    "checkout core core.collector core.digest core.errors core.fingerprint core.frontier core.globs core.graph "
-    "core.locate core.model core.plan faces faces.buildcli faces.cli faces.common faces.fastbuild parsed project "
-    "pytestside registry run run.build run.decide run.journal run.junit run.locks run.outputs run.places run.record "
-    "run.resources run.signals run.state run.text run.toolchain"
-).split()
+FAST = {
+    "checkout", "core", "core.collector", "core.digest", "core.errors", "core.fingerprint", "core.frontier",
+    "core.globs", "core.graph", "core.locate", "core.model", "core.plan", "faces", "faces.buildcli", "faces.cli",
+    "faces.common", "faces.fastbuild", "parsed", "project", "pytestside", "registry", "run", "run.build",
+    "run.decide", "run.journal", "run.junit", "run.locks", "run.outputs", "run.places", "run.record", "run.resources",
+    "run.signals", "run.state", "run.text", "run.toolchain",
+}  # fmt: skip
 """All of ours that a build needs in which nothing changed."""
 SLOW_TO_IMPORT = {
     "asyncio", "email", "http", "importlib.metadata", "logging", "multiprocessing", "sqlite3", "ssl", "unittest",

@@ -21,7 +21,7 @@ LAYERS = {
     "checkout": {"core", "run", "project"},
     "pytestside": {"core", "run"},
     "cacheapi": {"core", "run", "cache", "project"},
-    "api": {"core", "run", "registry", "project", "checkout", "cacheapi"},
+    "api": {"core", "run", "registry", "project", "checkout", "pytestside", "cacheapi"},
     "session": {"core", "run", "registry", "project", "checkout", "pytestside"},
     "plugin": {"session"},
     "testing": {"core", "run"},

@@ -63,7 +63,7 @@ def look(root):
     """The graph as it is remembered, and whether the builder was asked for it."""
     planned = getattr(sys.modules.get("leafbuilder"), "PLANNED", [])
     before = len(planned)
-    _, graph = remembered(str(root / "build.yml"), None, Registry())
+    _, graph, _ = remembered(str(root / "build.yml"), None, Registry())
     return graph, len(sys.modules["leafbuilder"].PLANNED) > before or sys.modules["leafbuilder"].PLANNED is not planned
 
 
@@ -125,6 +125,6 @@ def test_an_environment_has_its_own(root):
     (root / "config/environments").mkdir(parents=True)
     (root / "config/environments/dev.yml").write_text("components: {oak: {tags: [dev]}}\n")
     look(root)
-    _, graph = remembered(str(root / "build.yml"), "dev", Registry())
+    _, graph, _ = remembered(str(root / "build.yml"), "dev", Registry())
     assert graph.steps["oak:grow"].tags == ("dev",)
     assert look(root)[0].steps["oak:grow"].tags == ()

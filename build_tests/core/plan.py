@@ -41,6 +41,8 @@ class Expected(str, Enum):
     BEHIND = "depends"
     """On the result of a step that is built before it."""
     UNAVAILABLE = "unavailable"
+    FAIL = "fail"
+    """Without being run: an input can't be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +55,15 @@ class PlannedStep:
     key: str = ""
     seconds: float | None = None
     note: str = ""
-    """For `unavailable`: the tool and how to get it."""
+    """For `unavailable`: the tool and how to get it; for `fail`: what is wrong."""
+    tier: str = ""
+    """For `restore`: the cache tier that has it."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
         return {
             "label": self.label, "expected": self.expected.value, "reasons": [r.to_json() for r in self.reasons],
-            "key": self.key, "seconds": self.seconds, "note": self.note,
+            "key": self.key, "seconds": self.seconds, "note": self.note, "tier": self.tier,
         }  # fmt: skip
 
 
@@ -95,6 +99,17 @@ def remaining(graph: Edges, labels: Iterable[str], seconds: Mapping[str, float])
             users = (longest[user] for user in graph.needed_by[label] if user in longest)
             longest[label] = seconds.get(label, usual) + max(users, default=0.0)
     return longest
+
+
+def critical_path(graph: Edges, labels: Iterable[str], seconds: Mapping[str, float]) -> tuple[str, ...]:
+    """The steps, each needed by the next, that take longest together: no number of workers builds these faster."""
+    longest = remaining(graph, labels, seconds)
+    path: list[str] = []
+    following = list(longest)
+    while following:
+        path.append(max(following, key=lambda label: longest[label]))
+        following = [user for user in graph.needed_by[path[-1]] if user in longest]
+    return tuple(path)
 
 
 def wall_time(

@@ -20,6 +20,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 def _why(step: PlannedStep) -> str:
     if step.note:
         return step.note
+    if step.tier:
+        return f"from {step.tier}: {step.reasons[0]}"
     shown = "; ".join(str(reason) for reason in step.reasons[:3])
     more = f"; and {len(step.reasons) - 3} more" if len(step.reasons) > 3 else ""  # noqa: PLR2004
     return shown + more

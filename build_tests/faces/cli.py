@@ -20,8 +20,12 @@ COMMANDS = {
     "build": ("buildcli", "build"),
     "cache": ("cachecli", "keys and the state of the artifact cache"),
     "clean": ("cleancli", "remove what is stale"),
+    "explain": ("explaincli", "what will be built and why, or why it was"),
+    "graph": ("graphcli", "which step needs which, and the critical path"),
+    "log": ("logcli", "what the last run did, and a command that repeats a step alone"),
     "profile": ("profilecli", "where the time of the last run went"),
     "schema": ("schemacli", "print the JSON schema of build.yml"),
+    "status": ("statuscli", "every step's state now"),
 }
 """Command → its module in this folder, and what it does in a few words."""
 

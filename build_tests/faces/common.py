@@ -6,6 +6,10 @@ import os
 
 from build_tests.core.errors import BuildError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
 
 def build_file(named: str | None) -> str:
     """The build file that an option names, or that lies in the current folder; absolute. Raises BuildError."""
@@ -26,6 +30,20 @@ def named_or_found(named: str | None) -> str | None:
     if not os.path.isfile(named):
         raise BuildError(f"--build-file {named}: no such file")
     return os.path.abspath(named)
+
+
+def add_build_file(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which build is meant."""
+    parser.add_argument("-t", "--target", metavar="NAME", help="the target (default: default_target)")
+    parser.add_argument("--build-file", metavar="PATH", help="default: build.yml, or config/build.yml")
+    parser.add_argument("--build-env", metavar="NAME", help="environment overlay")
+
+
+def print_json(document: object) -> None:
+    """One document on standard output. Surrogates of odd file names become escapes."""
+    import json
+
+    print(json.dumps(document, indent=1))
 
 
 def size_text(size: float) -> str:

@@ -142,10 +142,12 @@ def header(project: Project) -> str:
 
 
 def _words(record: StepRecord) -> str:
+    from build_tests.core.fingerprint import Reason
     from build_tests.run.text import scrub
 
     if record.outcome is Outcome.RESTORED:
-        return scrub(f"restored in {record.seconds:.2f} s ({record.message})")
+        why = f"; {Reason(**record.reasons[0])}" if record.reasons else ""
+        return scrub(f"restored in {record.seconds:.2f} s ({record.message}{why})")
     return scrub(f"{record.outcome.value}: {record.message}")
 
 

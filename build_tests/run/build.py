@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from build_tests.core.digest import FileTable, UnreadableError
 from build_tests.core.errors import ConfigError, Diagnostic
-from build_tests.core.fingerprint import Reason
+from build_tests.core.fingerprint import Reason, travelling
 from build_tests.core.frontier import Frontier
 from build_tests.core.globs import Tree
 from build_tests.core.graph import Graph, parents
@@ -97,6 +97,9 @@ class Build:
             self.tracing = Tracing(
                 setup.config, setup.graph, setup.environ, asked=setup.trace, strict=setup.policy.strict
             )
+        self._failing: set[str] = set()
+        self.decisions: dict[str, Decision] = {}
+        """What a plan decided of each step that waits for nothing."""
 
     @property
     def exchange(self) -> Exchange:
@@ -194,6 +197,7 @@ class Build:
             needs=self._needs(step),
             reasons=[reason.to_json() for reason in decision.reasons], bytes=restored.found.bytes,
             seconds=restored.seconds, started=now - restored.seconds, ended=now,
+            fingerprint=travelling(decision.fingerprint),
         )  # fmt: skip
 
     def _unmaskable(self, step: Step) -> str:
@@ -415,6 +419,7 @@ class Build:
             flaky=result.flaky,
             warnings=list(result.warnings),
             trace=result.trace or {},
+            fingerprint=travelling(decided.fingerprint),
         )
         record.cases = result.cases
         record.warnings += [f"input {pattern!r} matches nothing" for pattern in self.decider.empty.get(step.label, ())]
@@ -483,7 +488,7 @@ class Build:
         for label in self.graph.sorted(labels):
             planned = self._planned(label, selected, will_run, no_tool)
             steps.append(planned)
-            if planned.expected not in (Expected.FRESH, Expected.UNAVAILABLE):
+            if planned.expected not in (Expected.FRESH, Expected.UNAVAILABLE, Expected.FAIL):
                 will_run.add(label)
             if planned.expected is Expected.RESTORE:
                 restored.add(label)
@@ -493,15 +498,19 @@ class Build:
         return Plan(steps=tuple(steps), workers=self.setup.workers, seconds=wall)
 
     def _planned(self, label: str, selected: set[str], will_run: set[str], no_tool: dict[str, str]) -> PlannedStep:
-        seconds = self.seconds.get(label)
         needs = [need for need in self.graph.needs[label] if need in selected]
-        if culprit := next((no_tool[need] for need in needs if need in no_tool), None):
-            no_tool[label] = culprit
-            return PlannedStep(label=label, expected=Expected.UNAVAILABLE, note=culprit)
-        if behind := [need for need in needs if need in will_run]:
-            reason = Reason(kind="behind", subject=", ".join(behind))
-            return PlannedStep(label=label, expected=Expected.BEHIND, reasons=(reason,), seconds=seconds)
-        decision: Decision = self.decider.decide(label)
+        if (waits := self._planned_behind(label, needs, will_run, no_tool)) is not None:
+            return waits
+        try:
+            problem = self._unmaskable(self.graph.steps[label])
+            decision: Decision = self.decider.decide(label)
+        except (UnreadableError, OSError) as error:
+            problem = str(error)
+        if problem:
+            self._failing.add(label)
+            return PlannedStep(label=label, expected=Expected.FAIL, note=problem)
+        self.decisions[label] = decision
+        seconds = self.seconds.get(label)
         match decision:
             case Fresh(key=key):
                 return PlannedStep(label=label, expected=Expected.FRESH, key=key, seconds=seconds)
@@ -510,10 +519,25 @@ class Build:
                 return PlannedStep(label=label, expected=Expected.UNAVAILABLE, note=str(missing))
         found = self.exchange.find(self.graph.steps[label], decision)
         there = found is not None and self.exchange.keeper.complete(found)
-        expected = Expected.RESTORE if there else Expected.BUILD
         return PlannedStep(
-            label=label, expected=expected, reasons=decision.reasons, key=decision.key, seconds=seconds
-        )
+            label=label, expected=Expected.RESTORE if there else Expected.BUILD, reasons=decision.reasons,
+            key=decision.key, seconds=seconds, tier=found.tier if found is not None and there else "",
+        )  # fmt: skip
+
+    def _planned_behind(
+        self, label: str, needs: list[str], will_run: set[str], no_tool: dict[str, str]
+    ) -> PlannedStep | None:
+        """Where the answer lies with what the step needs."""
+        if culprit := next((no_tool[need] for need in needs if need in no_tool), None):
+            no_tool[label] = culprit
+            return PlannedStep(label=label, expected=Expected.UNAVAILABLE, note=culprit)
+        doomed = [need for need in needs if need in self._failing]
+        self._failing.update([label] if doomed else [])
+        if behind := doomed or [need for need in needs if need in will_run]:
+            reason = Reason(kind="behind", subject=", ".join(behind))
+            seconds = self.seconds.get(label)
+            return PlannedStep(label=label, expected=Expected.BEHIND, reasons=(reason,), seconds=seconds)
+        return None
 
     # Orders
 

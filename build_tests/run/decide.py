@@ -132,6 +132,15 @@ class Decider:
         owned = deviation is None and entry.status == "ok" and not entry.restored
         return Run(key=key, context=context, fingerprint=now, reasons=reasons, owned=owned)
 
+    def fingerprint(self, label: str) -> Fingerprint | None:
+        """What the step would be made from now, its dependencies' outputs as they lie; None where a tool is missing.
+
+        Raises:
+            UnreadableError: an input is there and can't be read.
+        """
+        tools = self._tools(self.graph.steps[label])
+        return None if isinstance(tools, Missing) else self._fingerprint(self.graph.steps[label], tools)
+
     def _context(self, step: Step, tools: list[tuple[str, str]]) -> str:
         """What else than files enters the step's key, told apart without making the fingerprint; "" where it can't be.
 

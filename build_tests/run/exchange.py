@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from build_tests.cache.artifact import decode, discard, place
 from build_tests.core.errors import UnreadableError
+from build_tests.core.fingerprint import Fingerprint
 from build_tests.core.model import Identity, Step, Strategy
 from build_tests.run import outputs
 from build_tests.run.decide import Decider, Policy, Run, shared_outputs
@@ -79,13 +80,21 @@ class Exchange:
         may = step.cache and storable(step.outputs) and MUST_RUN.isdisjoint(reason.kind for reason in decided.reasons)
         return Wanted(key=shared.key, outputs=step.outputs) if shared and may else None
 
-    def _name(self, step: Step, decided: Run) -> _Shared | None:
+    def last(self, label: str) -> list[tuple[str, Any]]:
+        """As `Keeper.last`; empty where no cache is asked."""
+        return list(self.keeper.last(label)) if self.on else []
+
+    def as_others_know(self, fingerprint: Fingerprint) -> list[Any] | None:
+        """A fingerprint in the form that lies beside results in a cache; None where that can't be made now."""
         try:
-            fingerprint = shared_fingerprint(self.root, decided.fingerprint, self.decider.shared_digest)
+            return shared_fingerprint(self.root, fingerprint, self.decider.shared_digest)
         except (ChangedError, OSError):
-            return None  # an input is being edited: the step runs, and notices
-        if fingerprint is None:
             return None
+
+    def _name(self, step: Step, decided: Run) -> _Shared | None:
+        fingerprint = self.as_others_know(decided.fingerprint)
+        if fingerprint is None:
+            return None  # an input is being edited, perhaps: the step runs, and notices
         shared = self._shared[step.label] = _Shared(shared_key(fingerprint), fingerprint)
         return shared
 

@@ -8,7 +8,7 @@ there.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from build_tests.core.globs import PathSet
 
@@ -69,6 +69,38 @@ class Git:
             elif not line.startswith("#"):
                 dirty = True
         return (commit, dirty) if commit and commit != "(initial)" else None
+
+    def changed_since(self, ref: str) -> set[str] | None:
+        """The files that differ between a commit and the work tree, untracked ones too; None = no answer.
+
+        From the root; of a file that was moved, both names.
+        """
+        said = self._ask(["diff", "--name-only", "--no-renames", "--relative", "-z", ref, "--"])
+        new = self._ask(["ls-files", "--others", "--exclude-standard", "-z"])
+        return None if said is None or new is None else {*_names(said), *_names(new)}
+
+    def merge_base(self, branches: Sequence[str]) -> str | None:
+        """The commit that the work tree's branch has in common with the first of these that exists."""
+        for branch in branches:
+            if (found := self._ask(["merge-base", branch, "HEAD"])) is not None:
+                return found.strip()
+        return None
+
+    def versions(self, path: str, most: int) -> Iterator[tuple[str, bytes]]:
+        """The last versions of a file: short name of the commit, content; newest first. Large ones are left out."""
+        said = self._ask(["--literal-pathspecs", "log", f"-n{most}", "--format=%h", "--", path])
+        for commit in (said or "").split():
+            text = self._ask(["cat-file", "blob", f"{commit}:./{path}"])
+            if text is not None:
+                yield commit, os.fsencode(text)
+
+    def changed_lines(self, commit: str, path: str) -> tuple[int, int] | None:
+        """Lines added to and removed from a file since a commit; None for a binary one."""
+        said = self._ask(["--literal-pathspecs", "diff", "--numstat", commit, "--", path]) or ""
+        numbers = said.split("\t")[:2]
+        if len(numbers) < 2 or not all(number.isdigit() for number in numbers):  # noqa: PLR2004
+            return None
+        return int(numbers[0]), int(numbers[1])
 
     def _ask(self, arguments: list[str], text: str = "", fine: tuple[int, ...] = (0,)) -> str | None:
         import subprocess

@@ -72,7 +72,7 @@ def traced(record: StepRecord) -> str:
 def _body(record: StepRecord) -> str:
     match record.outcome:
         case Outcome.BUILT | Outcome.RESTORED:
-            return flaky(record) + traced(record)
+            return flaky(record) + traced(record) + _why(record)
         case Outcome.FAILED:
             first = record.first_error.strip() or record.message
             text = "\n".join(part for part in (record.message, record.first_error, record.tail) if part)
@@ -85,6 +85,17 @@ def _body(record: StepRecord) -> str:
             return f'<skipped type="pytest.skip" message={_attribute(f"unavailable: {record.message}")} />'
         case Outcome.CANCELLED:
             return f'<skipped type="pytest.skip" message={_attribute(f"cancelled: {record.message}")} />'
+
+
+def _why(record: StepRecord) -> str:
+    """A case that passed has no message: its reasons are its output."""
+    if not record.reasons:
+        return ""
+    from build_tests.core.fingerprint import Reason
+
+    reasons = "; ".join(str(Reason(**reason)) for reason in record.reasons[:10])
+    came = record.message if record.outcome is Outcome.RESTORED else "built"
+    return f"<system-out>{escape(scrub(f'{came}: {reasons}'[:MESSAGE_LIMIT]))}</system-out>"
 
 
 def _passes(record: StepRecord) -> bool:

@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +176,24 @@ class Keeper:
                     return Found(key=key, record=record, tier=tier, address=address, envelope=envelope)
                 self._note_bad(address, envelope)
         return None
+
+    def last(self, label: str) -> Iterator[tuple[str, Any]]:
+        """What the last results of a step were made from, as far as scopes tell that we read: (whence, fingerprint).
+
+        Newest first within a scope. For explanations only. Raises ConfigError at first.
+        """
+        tiers = self.opened()
+        for address in self._trust.pointers(label, remote=False):
+            for tier, envelope in tiers.candidates(address.lookup, afar=address.scope in self._believed_afar):
+                with contextlib.suppress(UntrustedError, ValueError):
+                    keys = pointer.keys_of(self._trust.opened(address, envelope, remote=tier != "local"))
+                    found = [self.find(key) for key in keys]
+                    yield from (
+                        (f"scope {address.scope}, {one.key[:12]} in {one.tier}", one.record.fingerprint)
+                        for one in found
+                        if one is not None and one.record.fingerprint is not None
+                    )
+                    break
 
     def _note_bad(self, address: Address, envelope: bytes) -> None:
         """It counts as absent: squatting on a name, or damage, must not keep what is good from lying there."""

@@ -59,6 +59,8 @@ class StepRecord:
     warnings: list[str] = field(default_factory=list)
     trace: dict[str, Any] = field(default_factory=dict)
     """Where the step was traced: `status` (clean, undeclared, unverified), `why`, `reads`, `writes` … (`run.trace`)."""
+    fingerprint: list[Any] = field(default_factory=list)
+    """What it was made from, values of variables as digests; for `explain --against RUN`."""
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set: a run of thousands of fresh steps stays small."""

@@ -89,8 +89,6 @@ class Controller:
     def _load(self) -> Project:
         if self.project is None:
             option = self.config.option
-            if option.build_affected is not None:
-                raise pytest.UsageError("--build-affected comes in a later release")
             if self._handed is not None:
                 self.project = self._handed.checkout.project
                 self._register_markers(self.project)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from build_tests.core.fingerprint import Reason
 from build_tests.core.model import Outcome
 from build_tests.run.record import StepRecord
 from build_tests.run.text import duration, scrub
@@ -142,7 +143,8 @@ def verbose_word(record: StepRecord) -> str:
             flaky = f", flaky: passed at attempt {record.attempts}" if record.flaky else ""
             return scrub(f"{word} in {duration(record.seconds)} ({record.message}{flaky})")
         case Outcome.RESTORED:
-            return f"{word} in {duration(record.seconds)}"
+            why = f"; {Reason(**record.reasons[0])}" if record.reasons else ""
+            return scrub(f"{word} in {duration(record.seconds)} ({record.message}{why})")
         case _:
             return word
 

@@ -44,7 +44,19 @@ class Selector:
             chosen = (
                 chosen & failed if failed or getattr(option, "last_failed_no_failures", "all") == "none" else chosen
             )
+        if option.build_affected is not None:
+            chosen &= self._affected(option.build_affected)
         return chosen & self._by_target(chosen) if self._narrows() else chosen
+
+    def _affected(self, ref: str) -> set[str]:
+        from build_tests.run.affected import changed_files, touched
+
+        project = self._project
+        try:
+            files = changed_files(project.config.root, ref)
+        except SelectionError as error:
+            raise pytest.UsageError(str(error)) from None
+        return touched(project.graph, project.config, project.manifests, files)
 
     def _step(self, label: str) -> Step:
         return self._project.graph.steps[label]
@@ -52,8 +64,8 @@ class Selector:
     def _narrows(self) -> bool:
         """A target asked for always narrows; the default one only where nothing else selects."""
         option = self._option
-        elsewhere = option.keyword or option.markexpr or option.build_select or self._by_id or self._lf
-        return bool(option.build_target) or not elsewhere
+        named = option.keyword or option.markexpr or option.build_select or self._by_id or self._lf
+        return bool(option.build_target) or not (named or option.build_affected is not None)
 
     def _by_target(self, chosen: set[str]) -> set[str]:
         return self._project.members(self._project.target) | {c for c in chosen if self._step(c).on_request}
