@@ -25,7 +25,7 @@ from build_tests.core.builder import (
 from build_tests.core.builder import path_from_root as at
 
 from ._gradlefiles import BUILDS, SETTINGS, Build, Module, read
-from ._jvm import JAVA, NETWORK, prefix_of, present, sweeper
+from ._jvm import JAVA, NETWORK, prefix_of, present, sweeper, without_backups
 from ._manifests import DOWNLOAD, from_component, output_of, path_of, patterns_of, script
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class _Steps:
         usual = [text for text in texts if not text.startswith("src/")]
         there = present(self._workspace, module.folder, (text for text in texts if text.startswith("src/")))
         locks = present(self._workspace, module.folder, ("gradle.lockfile",))
-        return (*there, *patterns_of(_at(module), usual), *locks)
+        return (*without_backups((*there, *patterns_of(_at(module), usual))), *locks)
 
     def _classes(self, module: Module) -> tuple[str, ...]:
         fixtures = FIXTURES if self._has_fixtures(module) else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from build_tests.core.builder import Component, Tool, Workspace, path_from_root
 
@@ -14,6 +14,8 @@ JAVA = Tool(name="java", home="JAVA_HOME", hint="apt install openjdk-17-jdk-head
 NETWORK = ("JAVA_HOME", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
 EPOCH = "1980-01-01T00:00:02Z"
 """The time of every file in an archive, so that archives repeat byte for byte: the first that a zip file can hold."""
+
+BACKUPS = ("*~", "#*#", ".#*", "._*", ".*.sw?", ".DS_Store")
 
 
 def prefix_of(component: Component, folder: str) -> str:
@@ -33,6 +35,16 @@ def present(workspace: Workspace, folder: str, names: Iterable[str]) -> list[str
         if workspace.exists(path):
             found.append(f"{path}/" if name.endswith("/") else path)
     return found
+
+
+def without_backups(patterns: Iterable[str]) -> Iterator[str]:
+    """The patterns, and behind them: but not what editors leave in these folders, which no tool of the JVM takes."""
+    folders = []
+    for pattern in patterns:
+        yield pattern
+        if pattern.endswith("/") and not pattern.startswith("!"):
+            folders.append(pattern)
+    yield from (f"!{folder}**/{name}" for folder in folders for name in BACKUPS)
 
 
 def sweeper(folder: str, kept: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from build_tests.core.builder import Component, ManifestError, Output, Step, Tool, Workspace
 from build_tests.core.builder import path_from_root as at
 
-from ._jvm import EPOCH, JAVA, NETWORK, present
+from ._jvm import EPOCH, JAVA, NETWORK, present, without_backups
 from ._manifests import from_component, output_of, path_of, patterns_of, script
 
 if TYPE_CHECKING:
@@ -76,7 +76,10 @@ class _Steps:
         return self._step(
             "compile",
             [["mkdir", "-p", CLASSES], *lines],
-            inputs=(*patterns_of(self._component, (*self._sources, *self._without_tests())), *self._jars(classpath)),
+            inputs=(
+                *without_backups(patterns_of(self._component, (*self._sources, *self._without_tests()))),
+                *self._jars(classpath),
+            ),
             outputs=(CLASSES,),
         )
 
@@ -103,7 +106,7 @@ class _Steps:
         return self._step(
             "test",
             [LIBRARIES, compiled, ran],
-            inputs=(*self.tests, *self._jars([*classpath, junit])),
+            inputs=(*without_backups(self.tests), *self._jars([*classpath, junit])),
             outputs=(REPORTS,),
             junit=patterns_of(self._component, (f"{REPORTS}TEST-*.xml",)),
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from build_tests.core.builder import Component, ManifestError, Output, Resources, Retries, Step, Tool, Workspace
 from build_tests.core.builder import path_from_root as at
 
-from ._jvm import EPOCH, JAVA, NETWORK, prefix_of, present, sweeper
+from ._jvm import EPOCH, JAVA, NETWORK, prefix_of, present, sweeper, without_backups
 from ._manifests import DOWNLOAD, from_component, output_of, path_of, patterns_of, script
 from ._pom import Dependency, Pom, Poms
 
@@ -200,7 +200,7 @@ class _Steps:
             self._pom.goals(*BEFORE_TESTS) if self._known else ("test",),
             needs,
             outputs=tuple(outputs),
-            inputs=(*self._existing(self._options.tests), *self._patterns(self._pom.tests), *made),
+            inputs=(*without_backups((*self._existing(self._options.tests), *self._patterns(self._pom.tests))), *made),
             depends_on=() if self._known else (self._module.label("package"),),
             junit=self._patterns((f"{REPORTS}/TEST-*.xml",)),
         )
@@ -219,8 +219,8 @@ class _Steps:
 
     def _sources(self) -> tuple[str, ...]:
         if self._options.sources:
-            return self._patterns(self._options.sources)
-        return (*self._existing(("src/main/",)), *self._patterns(self._pom.sources))
+            return tuple(without_backups(self._patterns(self._options.sources)))
+        return tuple(without_backups((*self._existing(("src/main/",)), *self._patterns(self._pom.sources))))
 
     def _existing(self, texts: Iterable[str]) -> list[str]:
         return present(self._workspace, self._module.folder, texts)

@@ -77,11 +77,13 @@ def _recogniser(start: str, more: int = 0, until: str = "") -> _Recogniser:
 _SPECIFIC = (
     # maven: javac and kotlinc through it, a failed test (its second line says why), what it could not do at all
     _recogniser(r"^\[ERROR\] (?:file://)?\S+:\s?[\[(]\d+,\s?\d+[\])]"),
+    _recogniser(r"^\[ERROR\] (?:file://)?\S+\.\w+:\d+:\d+ "),
     _recogniser(r"^\[ERROR\] (?!Tests run:).*<<< (?:FAILURE|ERROR)!", more=1),
     _recogniser(r"^\[ERROR\] (?:Non-parseable|Unknown lifecycle|Malformed|The goal you specified)"),
     _recogniser(r"^\[ERROR\] Failed to execute goal on project .*: Could not (?:resolve|collect)"),
     # kotlinc, gradle
     _recogniser(r"^e: \S+"),
+    _recogniser(r"^\S.* > .* FAILED$", more=1),
     _recogniser(r"^\* What went wrong:", more=2),
     # tsc, plain and pretty; webpack, whose next lines hold the place and the reason
     _recogniser(r"^\S.*[(:]\d+[,:]\d+\)?(?::| -) error TS\d+:"),
