@@ -27,15 +27,43 @@ def running(path: str) -> list[tuple[int, str]]:
 
 
 def stop(path: str) -> list[str]:
-    """End the listed processes that still are what they were, and forget the list. Returns their names."""
+    """End the listed processes that still are what they were, and forget the list. Returns their names.
+
+    What a daemon itself started goes with it: Gradle's has a compiler of Kotlin below it, which no step sees.
+    """
     ended = []
     for pid, name in running(path):
+        below = _below(pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)
             ended.append(name)
+        for child in below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGTERM)
     with contextlib.suppress(OSError):
         os.unlink(path)
     return ended
+
+
+def _below(pid: int) -> list[int]:
+    """Its children and theirs, where /proc tells."""
+    children: dict[int, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            children.setdefault(_parent(name), []).append(int(name))
+    found = [pid]
+    for each in found:  # it grows under the loop
+        found += children.get(each, [])
+    return found[1:]
+
+
+def _parent(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name in brackets may hold anything, brackets too.
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _is_still(pid: int, name: str) -> bool:

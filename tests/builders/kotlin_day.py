@@ -3,9 +3,11 @@
 The tests stand in the order of the day: each begins where the one before it ended.
 """
 
+import shutil
 import xml.etree.ElementTree as ET
 import zipfile
 
+from build_tests.run.daemons import running
 from build_tests.testing import BuildWorkspace
 
 PRICE = "package shop\n\nfun price(count: Int): Int = count * 100\n"
@@ -39,9 +41,16 @@ def workspace(folder, build_files):
 
 
 def daemons(ws):
-    """The processes that steps left behind as they declared."""
-    noted = ws.root / ".build/daemons"
-    return {int(line.split()[0]) for line in noted.read_text().splitlines()} if noted.exists() else set()
+    """The processes that steps left behind as they declared, and that are still there."""
+    return {pid for pid, _ in running(str(ws.root / ".build/daemons"))}
+
+
+def traces(result):
+    """What a traced build found, by label."""
+    return {label: (step.trace["status"], step.trace.get("reads"), step.trace.get("writes")) for label, step in result.steps.items()}
+
+
+CLEAN = ("clean", None, None)
 
 
 def reported(ws):
@@ -53,8 +62,11 @@ def reported(ws):
 class Day:
     """From a fresh checkout on. `shop` is the workspace, made once."""
 
+    first = ()
+    """How the first build is asked for."""
+
     def test_a_fresh_checkout_builds_module_by_module(self, shop):
-        result = shop.build("-n2")
+        result = shop.build("-n2", *self.first)
         assert result.status == 0, result.output
         assert result.outcomes() == dict.fromkeys(
             ("shop:app-compile", "shop:app-package", "shop:lib-compile", "shop:lib-test", "shop:lib-package"), "built"
@@ -62,6 +74,19 @@ class Day:
         assert result.ran.index("shop:lib-package") < result.ran.index("shop:app-compile")
         assert set(reported(shop)) == {"hundred"}
         assert "declared by no step" not in result.output
+        if self.first:
+            assert traces(result) == dict.fromkeys(result.steps, CLEAN)
+
+    def test_elsewhere_the_same_bytes_come_out(self, shop, tmp_path):
+        """Another path, another time, an artifact cache of its own."""
+        other = BuildWorkspace(tmp_path / "quite/elsewhere", shop.environ)
+        shutil.copytree(shop.root, other.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("target", "build", ".*_cache", ".build"))
+        result = other.build(file="build.yml::shop:lib-package")
+        assert result.status == 0, result.output
+        assert result.ran == ["shop:lib-compile", "shop:lib-package"]
+        jars = [jar.relative_to(other.root) for jar in other.root.rglob("*.jar")]
+        assert len(jars) == 1
+        assert (other.root / jars[0]).read_bytes() == (shop.root / jars[0]).read_bytes()
 
     def test_every_file_of_a_jar_has_the_same_time(self, shop):
         jars = [path for path in (shop.root / "shop").rglob("*.jar") if path.parent.name in ("target", "libs")]

@@ -6,9 +6,9 @@ import select
 import signal
 
 import pytest
-from kotlin_day import JUNIT4, PRICE, Day, daemons, workspace
+from kotlin_day import CLEAN, JUNIT4, PRICE, Day, daemons, traces, workspace
 
-pytestmark = [pytest.mark.real("gradle", "kotlinc", "java"), pytest.mark.slow]
+pytestmark = [pytest.mark.real("gradle", "kotlinc", "java", "strace"), pytest.mark.slow]
 
 DEBIAN = "maven { url '/usr/share/maven-repo' }"
 GRADLE = f"""buildscript {{
@@ -49,10 +49,8 @@ def shop(tmp_path_factory):
 
 class TestGradle(Day):
     def test_the_daemon_stays_between_builds_and_ends_with_a_run_in_ci(self, shop):
-        running = daemons(shop)
-        assert running
-        watched = [os.pidfd_open(pid) for pid in running]
-        assert not select.select(watched, [], [], 0)[0], "a daemon has ended"
+        watched = [os.pidfd_open(pid) for pid in daemons(shop)]
+        assert watched
         shop.environ["CI"] = "true"
         shop.write("shop/lib/src/main/kotlin/Price.kt", PRICE)
         result = shop.build()
@@ -60,3 +58,11 @@ class TestGradle(Day):
         for descriptor in watched:
             assert select.select([descriptor], [], [], 60)[0], "a daemon is still there"
             os.close(descriptor)
+
+    def test_without_its_daemon_every_file_that_it_reads_is_an_input(self, shop):
+        shop.components(shop={"kind": "kotlin", "offline": True, "daemon": False})
+        labels = ("shop:lib-test", "shop:lib-package", "shop:app-compile")
+        nodes = [f"build.yml::{label}" for label in labels]
+        result = shop.build(*nodes[1:], "-n2", "--build-trace", "--build-no-deps", file=nodes[0])
+        assert result.status == 0, result.output
+        assert traces(result) == dict.fromkeys(labels, CLEAN)

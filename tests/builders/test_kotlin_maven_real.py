@@ -3,7 +3,7 @@
 import pytest
 from kotlin_day import JUPITER, Day, daemons, workspace
 
-pytestmark = [pytest.mark.real("mvn", "java"), pytest.mark.slow]
+pytestmark = [pytest.mark.real("mvn", "java", "strace"), pytest.mark.slow]
 
 POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -71,5 +71,8 @@ def shop(tmp_path_factory):
 
 
 class TestMaven(Day):
+    # Every file that a step reads is an input of it, and it writes its outputs only.
+    first = ("--build-trace",)
+
     def test_nobody_is_left_behind(self, shop):
         assert daemons(shop) == set()
