@@ -27,8 +27,12 @@ class Manager:
     env: tuple[tuple[str, str], ...] = ()
     hooks: bool = True
     """Whether `prebuild` and `postbuild` are run around `build`."""
+    state: tuple[str, ...] = ()
+    """What it remembers outside of node_modules."""
     plug_and_play: bool = False
     """Packages are not in node_modules; every program is started through it."""
+    program: tuple[str, ...] = ("yarn",)
+    """How it is started where it runs every program."""
     make_lock: str = ""
     """How the lockfile comes to be, for a message."""
 
@@ -68,6 +72,7 @@ MANAGERS = (
         install=("yarn", "install", "--immutable"),
         lockfiles=("yarn.lock",),
         settings=(".yarnrc.yml",),
+        state=(".yarn/install-state.gz", ".pnp.cjs", ".pnp.loader.mjs"),
         env=(("YARN_ENABLE_TELEMETRY", "0"),),
         hooks=False,
         make_lock="yarn install --mode=update-lockfile",
@@ -147,6 +152,7 @@ def _berry(manager: Manager, root: Package, workspace: Workspace) -> Manager:
     return replace(
         manager,
         tool=NODE,
+        program=("node", program),
         install=("node", program, *manager.install[1:]),
         settings=(*manager.settings, program),
     )

@@ -51,6 +51,8 @@ class Look:
     root: Package
     workspace: Workspace
     find: Find
+    only_ends: bool = False
+    """A script can be given further words at its end alone: its manager runs it."""
 
     def path(self, text: str) -> str:
         """From the root of the repository; `text` is from the package."""
@@ -214,6 +216,20 @@ _RULES: dict[str, Callable[[Call, Look], Doings]] = {
 }
 
 
+_LINTERS = frozenset({"eslint", "oxlint", "biome", "prettier", "stylelint"})
+_FOLLOWS = (
+    "typescript-eslint", "@typescript-eslint/parser", "eslint-plugin-import", "eslint-plugin-import-x",
+    "eslint-plugin-n", "eslint-plugin-node",
+)  # fmt: skip
+"""With one of these, ESLint goes where an import leads."""
+
+
+def keeps_to_itself(script: Script, look: Look) -> bool:
+    """Whether a script looks at the files it is given and follows no import out of the package: a linter."""
+    programs = {call.program for call in script.calls}
+    return bool(programs) and programs <= _LINTERS and not ("eslint" in programs and any(map(look.has, _FOLLOWS)))
+
+
 # Test runners: their cases as JUnit XML, beside what they print
 
 
@@ -234,8 +250,8 @@ def _jest(script: Script, call: Call, look: Look) -> Doings | None:
     )
 
 
-def _node(script: Script, call: Call, _: Look) -> Doings | None:
-    if not call.has("--test") or call.has("--test-reporter", "--test-reporter-destination"):
+def _node(script: Script, call: Call, look: Look) -> Doings | None:
+    if look.only_ends or not call.has("--test") or call.has("--test-reporter", "--test-reporter-destination"):
         return None
     # Behind the first file name they would be that file's own arguments.
     flags = (

@@ -10,7 +10,7 @@ from typing import Any
 
 from build_tests.core.builder import ManifestError, Workspace, pattern_from_root
 
-from ._lockfiles import KINDS
+from ._lockfiles import KINDS, RUNTIME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,12 @@ class Package:
             if isinstance(listed, dict):
                 found.update((name, text) for name, text in listed.items() if isinstance(text, str))
         return found
+
+    @property
+    def runtime(self) -> Mapping[str, str]:
+        """Those dependencies that its users get as well."""
+        listed = (self.manifest.get(kind) for kind in RUNTIME)
+        return {name: text for each in listed if isinstance(each, dict) for name, text in each.items()}
 
 
 def package_at(folder: str, workspace: Workspace, *, inside: str = "", prefix: str = "") -> Package:

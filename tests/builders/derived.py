@@ -49,7 +49,7 @@ class Derived:
     def _key(self, step, owned, versions):
         files = Tree(str(self.root)).select(step.inputs, exclude=owned.contains)
         tools = tuple((tool.name, versions.get(tool.name.replace("-", "_"), "1")) for tool in step.tools)
-        return definition_of(step), tuple((name, *self._content(name)) for name in files), tools
+        return definition_of(step), step.env, tuple((name, *self._content(name)) for name in files), tools
 
     def _content(self, name):
         path = self.root / name

@@ -161,7 +161,9 @@ def test_a_later_yarn_runs_no_hooks(planned):
 
 def test_a_script_sees_what_npm_would_tell_it(planned):
     env = dict(planned(TypeScriptBuilder, package(test="vitest"))["test"].env)
-    assert env == {"npm_lifecycle_event": "test", "npm_package_name": "app", "npm_package_version": "", "CI": "true"}
+    assert env == {
+        "npm_lifecycle_event": "test", "npm_package_name": "app", "npm_package_version": "", "CI": "true", "NO_COLOR": "1",
+    }  # fmt: skip
 
 
 def test_a_script_that_starts_its_manager_needs_it(planned):

@@ -161,6 +161,13 @@ def test_a_workspace_that_leaves_the_repository_is_told(planned):
         planned(TypeScriptBuilder, files)
 
 
+@pytest.mark.parametrize(("parser", "reads"), [({}, False), ({"typescript-eslint": "8"}, True)])
+def test_a_linter_reads_other_packages_only_where_it_follows_imports(planned, parser, reads):
+    ui = manifest("@shop/ui", scripts={"lint": "eslint src"}, dependencies={"@shop/core": "workspace:*"}, devDependencies=parser)
+    graph = build_graph(planned(TypeScriptBuilder, monorepo(**{"packages/ui/package.json": ui})).values())
+    assert ("app:core.build" in graph.needs["app:ui.lint"]) is reads
+
+
 # tsc
 
 
