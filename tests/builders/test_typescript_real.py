@@ -86,44 +86,61 @@ COMPOSITE = {
 }  # fmt: skip
 
 
-def toolbox(ws):
+CORE, SITE = "web/packages/core", "web/packages/site"
+FILES = {
+    "package.json": json.dumps(TOOLS[""]),
+    "package-lock.json": LOCK.read_text(encoding="utf-8"),
+    "packages/core/package.json": json.dumps({
+        "name": "@w/core", "version": "1.0.0", "type": "module", "exports": "./dist/index.js",
+        "scripts": {"build": "tsc -b", "test": "vitest run"},
+    }),
+    "packages/core/tsconfig.json": json.dumps(COMPOSITE),
+    "packages/core/src/index.ts": 'export { total } from "./total.js";\nexport { old } from "./old.js";\n',
+    "packages/core/src/total.ts": "export const total = (prices: number[]): number => prices.reduce((a, b) => a + b, 0);\n",
+    "packages/core/src/old.ts": "export const old = 1;\n",
+    "packages/core/test/total.test.js": 'import { test, expect } from "vitest";\nimport { total } from "@w/core";\n'
+    'test("adds up", () => expect(total([1, 2])).toBe(3));\n',
+    "packages/site/package.json": json.dumps({
+        "name": "site", "version": "1.0.0", "type": "module", "dependencies": {"@w/core": "1.0.0"},
+        "scripts": {"build": "vite build", "lint": "eslint --cache src"},
+    }),
+    "packages/site/index.html": '<script type="module" src="/src/main.js"></script>\n',
+    "packages/site/src/main.js": 'import { total } from "@w/core";\ndocument.title = String(total([1, 2, 3]));\n',
+    "packages/site/eslint.config.js": 'export default [{ rules: { "no-unused-vars": "error" } }];\n',
+}  # fmt: skip
+
+
+class Toolbox:
     """core is compiled by tsc -b and tested by vitest, site is bundled by Vite and linted."""
-    ws.components(web={"kind": "typescript"})
-    files = {
-        "package.json": json.dumps(TOOLS[""]),
-        "package-lock.json": LOCK.read_text(encoding="utf-8"),
-        "packages/core/package.json": json.dumps({
-            "name": "@w/core", "version": "1.0.0", "type": "module", "exports": "./dist/index.js",
-            "scripts": {"build": "tsc -b", "test": "vitest run"},
-        }),
-        "packages/core/tsconfig.json": json.dumps(COMPOSITE),
-        "packages/core/src/index.ts": 'export { total } from "./total.js";\nexport { old } from "./old.js";\n',
-        "packages/core/src/total.ts": "export const total = (prices: number[]): number => prices.reduce((a, b) => a + b, 0);\n",
-        "packages/core/src/old.ts": "export const old = 1;\n",
-        "packages/core/test/total.test.js": 'import { test, expect } from "vitest";\nimport { total } from "@w/core";\n'
-        'test("adds up", () => expect(total([1, 2])).toBe(3));\n',
-        "packages/site/package.json": json.dumps({
-            "name": "site", "version": "1.0.0", "type": "module", "dependencies": {"@w/core": "1.0.0"},
-            "scripts": {"build": "vite build", "lint": "eslint --cache src"},
-        }),
-        "packages/site/index.html": '<script type="module" src="/src/main.js"></script>\n',
-        "packages/site/src/main.js": 'import { total } from "@w/core";\ndocument.title = String(total([1, 2, 3]));\n',
-        "packages/site/eslint.config.js": 'export default [{ rules: { "no-unused-vars": "error" } }];\n',
-    }  # fmt: skip
-    for name, text in files.items():
-        ws.write(f"web/{name}", text)
 
+    def __init__(self, ws, tmp_path):
+        self.ws = ws
+        self.tmp_path = tmp_path
+        self.dist = ws.root / CORE / "dist"
+        ws.components(web={"kind": "typescript"})
+        for name, text in FILES.items():
+            ws.write(f"web/{name}", text)
 
-def clean_build(ws, tmp_path):
-    """What tsc makes of core in a folder of its own: file → bytes."""
-    shutil.rmtree(tmp_path / "clean", ignore_errors=True)
-    core = ws.root / "web/packages/core"
-    shutil.copytree(core / "src", tmp_path / "clean/src")
-    for name in ("package.json", "tsconfig.json"):
-        shutil.copy(core / name, tmp_path / "clean")
-    tsc = ws.root / "web/node_modules/.bin/tsc"
-    subprocess.run([tsc, "-b"], cwd=tmp_path / "clean", check=True)
-    return files_in(tmp_path / "clean/dist")
+    def ran(self, status=0):
+        """The steps that ran, and the whole result."""
+        result = self.ws.build("-n0")
+        assert result.status == status, result.output
+        return {label.removeprefix("web:") for label in result.ran}, result
+
+    def edit(self, path, old, new):
+        text = self.ws.read(path)
+        assert old in text
+        self.ws.write(path, text.replace(old, new, 1))
+
+    def is_as_built_anew(self):
+        """Whether core's outputs are, byte for byte, what tsc makes in a folder of its own."""
+        clean, core = self.tmp_path / "clean", self.ws.root / CORE
+        shutil.rmtree(clean, ignore_errors=True)
+        shutil.copytree(core / "src", clean / "src")
+        for name in ("package.json", "tsconfig.json"):
+            shutil.copy(core / name, clean)
+        subprocess.run([self.ws.root / "web/node_modules/.bin/tsc", "-b"], cwd=clean, check=True)
+        return files_in(self.dist) == files_in(clean / "dist")
 
 
 def files_in(folder):
@@ -133,71 +150,63 @@ def files_in(folder):
 @pytest.mark.real("npm", "node")
 @pytest.mark.slow
 def test_real_tools_through_ten_edits(build_workspace, tmp_path):
-    ws = build_workspace
-    toolbox(ws)
-    core, site = "web/packages/core", "web/packages/site"
-    dist = ws.root / core / "dist"
+    box = Toolbox(build_workspace, tmp_path)
+    assert box.ran()[0] == {"install", "core.build", "core.test", "site.build", "site.lint"}
+    assert box.is_as_built_anew()
+    assert "adds up" in box.ws.read(".build/reports/junit.xml")
+    assert list((box.ws.root / SITE / "dist").rglob("*.js"))
+    assert box.ran()[0] == set()
+    a_change_and_back(box)
+    what_tsc_must_not_leave_behind(box)
+    what_concerns_few_or_nobody(box)
 
-    def ran(status=0):
-        result = ws.build("-n0")
-        assert result.status == status, result.output
-        return {label.removeprefix("web:") for label in result.ran}, result
 
-    def edit(path, old, new):
-        text = ws.read(path)
-        assert old in text
-        ws.write(path, text.replace(old, new, 1))
-
-    assert ran()[0] == {"install", "core.build", "core.test", "site.build", "site.lint"}
-    assert files_in(dist) == clean_build(ws, tmp_path)
-    assert "adds up" in ws.read(".build/reports/junit.xml")
-    assert list((ws.root / site / "dist").rglob("*.js"))
-    assert ran()[0] == set()
-
-    # tsc goes on from what it remembers: what did not change is not written again
-    untouched = (dist / "old.js").stat().st_mtime_ns
-    edit(f"{core}/src/total.ts", ", 0)", ", 10)")
-    names, result = ran(1)
+def a_change_and_back(box):
+    untouched = (box.dist / "old.js").stat().st_mtime_ns
+    box.edit(f"{CORE}/src/total.ts", ", 0)", ", 10)")
+    names, result = box.ran(1)
     assert names == {"core.build", "core.test", "site.build"}
     assert result["web:core.test"] is Outcome.FAILED
     assert "expected 13 to be 3" in result.output
-    assert (dist / "old.js").stat().st_mtime_ns == untouched
-    assert files_in(dist) == clean_build(ws, tmp_path)
-    # put back, it is not built again
-    edit(f"{core}/src/total.ts", ", 10)", ", 0)")
-    names, result = ran()
+    assert (box.dist / "old.js").stat().st_mtime_ns == untouched  # tsc went on from what it remembers
+    assert box.is_as_built_anew()
+    box.edit(f"{CORE}/src/total.ts", ", 10)", ", 0)")
+    names, result = box.ran()
     assert names == set()
     assert result["web:core.build"] is Outcome.RESTORED
-    assert files_in(dist) == clean_build(ws, tmp_path)
+    assert box.is_as_built_anew()
 
+
+def what_tsc_must_not_leave_behind(box):
     # a comment that does not reach the output ends at tsc
-    edit(f"{core}/src/old.ts", "export", "// why\nexport")
-    assert ran()[0] == {"core.build"}
-    # a source that is gone leaves nothing behind
-    (ws.root / core / "src/old.ts").unlink()
-    edit(f"{core}/src/index.ts", 'export { old } from "./old.js";\n', "")
-    assert "core.build" in ran()[0]
-    assert files_in(dist) == clean_build(ws, tmp_path)
-    assert "old.js" not in files_in(dist)
-    # another setting, and no output of the former
-    edit(f"{core}/tsconfig.json", '"removeComments"', '"declarationMap": true, "removeComments"')
-    assert "core.build" in ran()[0]
-    assert files_in(dist) == clean_build(ws, tmp_path)
-    # a linted file concerns the linter and the bundle
-    edit(f"{site}/src/main.js", "document", "const unused = 1;\ndocument")
-    names, result = ran(1)
+    box.edit(f"{CORE}/src/old.ts", "export", "// why\nexport")
+    assert box.ran()[0] == {"core.build"}
+    # a source that is gone leaves nothing
+    (box.ws.root / CORE / "src/old.ts").unlink()
+    box.edit(f"{CORE}/src/index.ts", 'export { old } from "./old.js";\n', "")
+    assert "core.build" in box.ran()[0]
+    assert not (box.dist / "old.js").exists()
+    assert box.is_as_built_anew()
+    # nor does another setting
+    box.edit(f"{CORE}/tsconfig.json", '"removeComments"', '"declarationMap": true, "removeComments"')
+    assert "core.build" in box.ran()[0]
+    assert box.is_as_built_anew()
+
+
+def what_concerns_few_or_nobody(box):
+    box.edit(f"{SITE}/src/main.js", "document", "const unused = 1;\ndocument")
+    names, result = box.ran(1)
     assert names == {"site.lint", "site.build"}
     assert "'unused' is assigned a value but never used" in result.output
-    edit(f"{site}/src/main.js", "const unused = 1;\n", "")
-    ran()
-    # and these concern nobody
-    for path in (f"{core}/README.md", f"{core}/src/total.ts~", f"{site}/.idea/x.xml", "web/notes.log"):
-        ws.write(path, "x")
-    os.utime(ws.root / core / "src/total.ts")
-    assert ran()[0] == set()
-    # the compiler's own words, with file and line
-    edit(f"{core}/src/total.ts", "): number", "): string")
-    names, result = ran(1)
+    box.edit(f"{SITE}/src/main.js", "const unused = 1;\n", "")
+    box.ran()
+    for path in (f"{CORE}/README.md", f"{CORE}/src/total.ts~", f"{SITE}/.idea/x.xml", "web/notes.log"):
+        box.ws.write(path, "x")
+    os.utime(box.ws.root / CORE / "src/total.ts")
+    assert box.ran()[0] == set()
+    # a mistake: the compiler's own words, with file and line, and those behind it wait
+    box.edit(f"{CORE}/src/total.ts", "): number", "): string")
+    names, result = box.ran(1)
     assert names == {"core.build"}
     assert "src/total.ts(1,51): error TS2322" in result.output
     assert result["web:site.build"] is Outcome.BLOCKED
