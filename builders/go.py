@@ -27,10 +27,9 @@ NETWORK = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GONO
 PASSED = ("GOFLAGS", "GOOS", "GOARCH", "GOAMD64", "GOARM", "GOARM64", "GOEXPERIMENT", "GODEBUG", "GOTOOLCHAIN",
           "GOWORK", "GO111MODULE", "CGO_ENABLED", "CGO_CFLAGS", "CGO_LDFLAGS", "CC", "CXX")  # fmt: skip
 """What changes the result."""
-COMPILED = ("**/*.[csSh]", "**/*.[ch]pp", "**/*.cc", "**/*.hh", "**/*.syso")
-"""What is compiled beside .go files."""
+COMPILED = ("**/*.[csSh]", "**/*.[ch]pp", "**/*.cc", "**/*.hh", "**/*.syso", "**/default.pgo")
+"""What is compiled beside .go files, and the profile that optimises a program."""
 MANIFESTS = ("go.mod", "go.sum", "vendor/modules.txt")
-TESTS = "**/*_test.go"
 REPORT = ".reports/go-test.xml"
 
 
@@ -60,7 +59,7 @@ class _Code:
 
     packages: tuple[str, ...]
     compiled: list[str] = field(default_factory=list)
-    """Patterns, tests taken away."""
+    """Patterns; tests too, since go looks at each package whole, whatever it makes of it."""
     left_out: list[str] = field(default_factory=list)
     """What go does not look at."""
     files: list[str] = field(default_factory=list)
@@ -184,15 +183,15 @@ def _code(component: Component, workspace: Workspace) -> _Code:
         sources = read_sources(folder, nested, workspace)
         code.compiled.append(posixpath.join(folder, "**/*.go"))
         code.compiled.extend(pattern for pattern in _joined(folder, COMPILED) if workspace.glob(pattern))
-        code.compiled.extend(f"!{pattern}" for pattern in _joined(folder, (TESTS, "**/testdata/**")))
+        code.compiled.append(f"!{posixpath.join(folder, '**/testdata/**')}")
         code.left_out.extend(f"!{pattern}" for pattern in _joined(folder, ("**/_*/**", "**/.*/**")))
         code.left_out.extend(f"!{other}/**" for other in nested if other not in needed)
         files.extend(_joined(folder, MANIFESTS))
         code.files.extend(sources.embeds)
         if folder in own:
             code.sources.append(sources)
-            tests = (*((TESTS,) if sources.tests else ()), *component.options.data)
-            code.tests.extend(pattern for pattern in _joined(folder, tests) if workspace.glob(pattern))
+            data = _joined(folder, component.options.data)
+            code.tests.extend(pattern for pattern in data if workspace.glob(pattern))
     code.files.extend(path for path in files if workspace.exists(path))
     return code
 

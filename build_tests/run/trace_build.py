@@ -46,6 +46,10 @@ class Tracing:
         return {"strace": self._tracer.path, "readable": sorted(self._readable(label))}
 
     def _readable(self, label: str) -> Iterator[str]:
+        step = self._graph.steps[label]
+        if not step.cache or any(name.startswith("git ") for name, _ in step.facts):
+            # What it reads of git is among its facts, or it always runs.
+            yield ".git/"
         for edge in self._graph.edges[label]:
             for output in self._graph.steps[edge.label].outputs:
                 if output.identity is not Identity.IMAGE and (edge.outputs is None or output.path in edge.outputs):

@@ -153,7 +153,8 @@ REBUILD = {
     "an embedded file": (lambda d: d.append("app/text/hello.txt", "\n"), ALL),
     "a new file in an embedded folder": (lambda d: d.write("app/text/more/b.html", ""), ALL),
     "C beside it": (lambda d: d.write("app/text/fast.c", ""), ALL),
-    "a test": (lambda d: d.append("app/text/text_test.go", "\n"), {"vet", "test"}),
+    "a test, which go looks at": (lambda d: d.append("app/text/text_test.go", "\n"), ALL),
+    "a profile": (lambda d: d.write("app/cmd/app/default.pgo", ""), ALL),
     "what a test reads": (lambda d: d.append("app/text/testdata/golden.txt", "\n"), {"vet", "test"}),
     "a flag": (lambda d: d.options.update(flags=("-race",)), ALL),
 }
@@ -186,7 +187,7 @@ KEEP = {
         d.write("app/sub/s.go", "package s\n"),
     ),
     "another module beside": lambda d: d.append("other/other.go", "\n"),
-    "the test of a module that it replaces": lambda d: d.append("lib/lib_test.go", "\n"),
+    "what tests of a module that it replaces read": lambda d: d.write("lib/testdata/x", ""),
     "the time of a source": lambda d: os.utime(d.root / "app/text/text.go", (1, 1)),
     "what it built": lambda d: d.write("app/bin/app", ""),
     "the report of its tests": lambda d: d.write("app/.reports/go-test.xml", ""),

@@ -70,7 +70,7 @@ message Price { int64 cents = 1; }
 """
 
 
-@pytest.mark.real("buf", "git", "protoc-gen-es")
+@pytest.mark.real("buf", "git", "protoc-gen-es", "strace")
 def test_buf_generates_lints_and_compares(build_workspace):
     ws = build_workspace
     ws.components(api={"kind": "protobuf", "breaking": "main"})
@@ -94,5 +94,7 @@ def test_buf_generates_lints_and_compares(build_workspace):
     assert 'shop/v1/price.proto:3:17:Field "1" with name "Cents" on message "Price" changed type' in bad.output
     assert "shop/v1/price.proto:3:24:Field name" in bad.output
     ws.write(schema, SCHEMA + "message More {}\n")
-    good = ws.build()
+    good = ws.build("--build-trace")
     assert good.status == 0, good.output
+    # That it reads git's files is among its facts.
+    assert [good.steps[f"api:{name}"].trace["status"] for name in ("lint", "breaking")] == ["clean", "clean"]
