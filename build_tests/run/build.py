@@ -415,6 +415,7 @@ class Build:
             bytes=outputs.total_size(result.manifest),
             log=os.path.relpath(order.log, self.setup.config.root),
             first_error=result.first_error,
+            place=result.place,
             tail=result.tail,
             flaky=result.flaky,
             warnings=list(result.warnings),

@@ -53,6 +53,8 @@ class StepRecord:
     log: str = ""
     """Relative to the root."""
     first_error: str = ""
+    place: str = ""
+    """The file that the first error names, `path:line:column` from the root."""
     tail: str = ""
     flaky: str = ""
     cases: str = ""

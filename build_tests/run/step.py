@@ -20,6 +20,7 @@ from build_tests.core.model import Identity, Output
 from build_tests.run import logs, outputs
 from build_tests.run.git import Git
 from build_tests.run.masking import Masker
+from build_tests.run.pinpoint import pinpoint
 from build_tests.run.process import Command, Completed, Guardian, describe
 
 
@@ -83,6 +84,8 @@ class StepResult:
     message: str = ""
     """For a failure: what happened, in one line."""
     first_error: str = ""
+    place: str = ""
+    """The file of the repository that the first error names, `path:line:column` from the root."""
     tail: str = ""
     started: float = 0.0
     """Seconds since the epoch."""
@@ -196,7 +199,7 @@ def _attempts(root: str, order: Order, guardian: Guardian, excluded: PathSet) ->
     while True:
         attempt += 1
         completed, trace = _once(root, order, guardian, command, excluded)
-        result = _judged(order, command, completed)
+        result = _judged(root, order, command, completed)
         result.trace = trace
         result.attempts, result.flaky = attempt, flaky if result.ok else ""
         if result.ok or attempt > count or not _worth_a_retry(completed, when, order.log):
@@ -219,7 +222,7 @@ def _once(
     return completed, traced.to_json()
 
 
-def _judged(order: Order, command: Command, completed: Completed) -> StepResult:
+def _judged(root: str, order: Order, command: Command, completed: Completed) -> StepResult:
     ok = completed.ok
     result = StepResult(
         ok=ok, exit=completed.exit, signal=completed.signal, cpu_seconds=completed.cpu_seconds,
@@ -232,6 +235,7 @@ def _judged(order: Order, command: Command, completed: Completed) -> StepResult:
             result.message += f" (hint: {order.hints[missing]})"
         result.tail = logs.tail(order.log)
         result.first_error = logs.first_error(order.log)
+        result.place = pinpoint(result.first_error, root, order.folder)
     if completed.leftovers:
         result.warnings.append(f"left processes running, which were ended: {', '.join(completed.leftovers)}")
     return result
@@ -337,7 +341,7 @@ def _masked(result: StepResult, order: Order) -> StepResult:
     values = _secret_values(order)
     if values:
         masker = Masker(values)
-        for name in ("message", "first_error", "tail", "flaky", "cases"):
+        for name in ("message", "first_error", "place", "tail", "flaky", "cases"):
             setattr(result, name, masker.mask_text(getattr(result, name)))
     return result
 

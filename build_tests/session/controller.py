@@ -739,7 +739,25 @@ class Controller:
         self.checkout.close(int(session.exitstatus), self._started)
         for line in (*self.checkout.warnings, *self.checkout.notes):
             self._say(line)
+        if self.build is not None and self._begun:
+            self._tell_github(self.build)
         gc.freeze()
+
+    def _tell_github(self, build: Build) -> None:
+        from build_tests.run import github
+
+        environ = build.setup.environ
+        if not github.in_github(environ) or self._reporter is None:
+            return
+        self._reporter.ensure_newline()
+        for line in github.annotation_lines(build.records.values()):
+            self._reporter.write_line(line)
+        if path := environ.get("GITHUB_STEP_SUMMARY"):
+            try:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(github.step_summary(build.records.values()))
+            except OSError as error:
+                self._say(f"{path}: the step summary can't be written ({error.strerror})")
 
     def _exit_status(self, session: pytest.Session) -> int:
         assert self.build is not None and self.checkout is not None  # noqa: S101, PT018

@@ -31,16 +31,17 @@ class StepFailure:
     class Crash:
         """What pytest puts on the short summary line and in JUnit's message."""
 
-        def __init__(self, message: str) -> None:
+        def __init__(self, message: str, place: str) -> None:
             self.message = message
-            self.path = ""
-            self.lineno = 0
+            self.path, _, numbers = place.partition(":")
+            self.lineno = int(numbers.partition(":")[0] or 0)
 
     def __init__(self, record: StepRecord) -> None:
         self._record = record
         headline = scrub(record.first_error.strip() or record.message)
         told = record.message in headline
-        self.reprcrash = StepFailure.Crash(headline if told else f"{scrub(record.message)}: {headline}")
+        told_whole = headline if told else f"{scrub(record.message)}: {headline}"
+        self.reprcrash = StepFailure.Crash(told_whole, scrub(record.place))
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -51,12 +52,15 @@ class StepFailure:
         if record.first_error and record.first_error != record.message:
             yield ""
             yield from scrub(record.first_error).splitlines()
+        if record.place and record.place not in record.first_error:
+            yield f"at {scrub(record.place)}"
         if record.tail and record.tail.strip() != record.first_error.strip():
             yield ""
             yield "the end of its output:"
             yield from ("  " + line for line in scrub(record.tail).splitlines())
         if record.log:
             yield f"whole log: {record.log}"
+            yield f"run it alone: pytest-build build {record.label}"
 
     def toterminal(self, tw: Any) -> None:
         """Write it for people."""
