@@ -18,13 +18,20 @@ from . import _pylocal
 from ._manifests import DOWNLOAD, from_component, path_of, script
 from ._pybackend import EPOCH, SCRIPT
 from ._pycontext import Context, metadata, sources
-from ._pyproject import CHECK_GROUPS, Project, distribution, local_requirement, needs_of, poetry_needs
+from ._pyproject import CHECK_GROUPS, Project, distribution, load, local_requirement, needs_of, poetry_needs
 
 Around = tuple[str, str]
 UV = Tool(name="uv", hint="pip install uv")
 POETRY = Tool(name="poetry", hint="pipx install poetry")
 NETWORK = ("PIP_*", "UV_*", "POETRY_*")
 EXPORT = ("uv", "export", "--quiet", "--locked", "--no-emit-local", "--no-header", "--no-annotate", "--python")
+NO_SETTINGS = frozenset(
+    {
+        "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",
+        "managed", "package", "required-environments", "required-version", "sources", "workspace",
+    }
+)  # fmt: skip
+"""Keys of `[tool.uv]` that say nothing to `uv venv` and `uv pip`."""
 PLAIN = [
     *("-e", "s/^[[:space:]]*//"),
     *("-e", "s/^#.*//"),
@@ -184,7 +191,7 @@ def _venv_step(
     return context.step(
         "venv",
         command="\n".join(filter(None, (folder, around[0], make, around[1]))),
-        inputs=inputs,
+        inputs=tuple(dict.fromkeys((*inputs, *(_uv_settings(context) if makers else ())))),
         outputs=(Output(path=context.at(context.options.venv), directory=True, identity=Identity.INSTALLED),),
         tools=(context.interpreter, *makers, *(tool for tool in tools if tool is not UV)),
         env=UV_ENV,
@@ -205,9 +212,25 @@ def _made(context: Context, arguments: list[str], *, needs_uv: bool) -> tuple[st
     return choice, (replace(UV, optional=True),)
 
 
+def _uv_settings(context: Context) -> tuple[str, ...]:
+    """The files that uv takes settings of the repository from (indexes, overrides); () = none has any."""
+    own, manifests = _above(context, "uv.toml"), _above(context, "pyproject.toml")
+    tables = (load(context.workspace, posixpath.dirname(path)).tool("uv") for path in manifests)
+    # It looks into every manifest on the way.
+    return (*manifests, *own) if own or any(table.keys() - NO_SETTINGS for table in tables) else ()
+
+
+def _above(context: Context, name: str) -> list[str]:
+    """The files of this name in the project's folder and above."""
+    paths = (posixpath.join(folder, name) for folder in _pylocal.ancestors(context.component.path))
+    return [path for path in paths if context.workspace.exists(path)]
+
+
 def _with_uv(context: Context, arguments: list[str], build: tuple[str, ...]) -> str:
-    install = ["uv", "pip", "install", "--quiet", "--python", context.python]
-    lines = [MIRROR, script(["uv", "venv", "--quiet", "--python", context.options.python, context.venv])]
+    # Else it reads pyproject.toml, and every edit of that would install everything again.
+    uv = ["uv"] if _uv_settings(context) else ["uv", "--project", "/"]
+    install = [*uv, "pip", "install", "--quiet", "--python", context.python]
+    lines = [MIRROR, script([*uv, "venv", "--quiet", "--python", context.options.python, context.venv])]
     lines += [_joined([*install, *arguments])] if arguments else []
     lines += [script([*install, "--target", overlay(context), *build])] if build else []
     return "\n".join(lines)

@@ -185,13 +185,15 @@ def _types(context: Context) -> Step:
 def _lint(context: Context) -> Step:
     found = find(context.workspace, context.project, "ruff")
     program, tools = _program(context, "ruff", RUFF)
-    commands = [[program, "check", "--no-cache", "--output-format=concise", *_targets(context)]]
+    # What git ignores is said in places that are no inputs: .git/info/exclude, the user's own file.
+    always = ("--no-cache", "--no-respect-gitignore")
+    commands = [[program, "check", *always, "--output-format=concise", *_targets(context)]]
     if "format" in (found.table or {}):
-        commands.append([program, "format", "--check", "--no-cache", *_targets(context)])
+        commands.append([program, "format", "--check", *always, *_targets(context)])
     return context.step(
         "lint",
         command=script(*commands),
-        inputs=(*_checked(context, context.tests, site=False), *found.files, *_ignore_files(context)),
+        inputs=(*_checked(context, context.tests, site=False), *found.files),
         depends_on=(context.label("venv"),) if program != "ruff" else (),
         tools=tools,
     )
@@ -239,6 +241,6 @@ def _without(context: Context, more: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def _ignore_files(context: Context) -> tuple[str, ...]:
-    """What git ignores neither ruff nor most backends take."""
+    """What git ignores most backends do not take."""
     above = (posixpath.join(folder, ".gitignore") for folder in ancestors(context.component.path))
     return tuple(path for path in above if context.workspace.exists(path))

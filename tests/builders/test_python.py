@@ -50,6 +50,20 @@ def test_whether_uv_is_there_is_part_of_the_key_and_no_obstacle(planned):
     assert "uv" not in pip.command
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"app/pyproject.toml": PROJECT + "[tool.uv.sources]"}, ()),
+        ({"app/pyproject.toml": PROJECT + "[[tool.uv.index]]\nurl = 'x'", "pyproject.toml": ""}, ("app/pyproject.toml", "pyproject.toml")),
+        ({"app/pyproject.toml": PROJECT, "uv.toml": ""}, ("app/pyproject.toml", "uv.toml")),
+    ],
+)
+def test_uv_reads_settings_of_the_repository_only_where_there_are_some(planned, files, expected):
+    step = planned(PythonBuilder, FILES | files)["venv"]
+    assert step.inputs == expected
+    assert ("uv --project / pip install" in step.command) is not bool(expected)
+
+
 def installed(step):
     """What pip is told, in each command."""
     lines = step.command.partition("\nelse\n")[2].splitlines()

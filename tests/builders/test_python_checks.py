@@ -56,7 +56,7 @@ def test_a_component_may_say_otherwise(planned, option, step):
 
 def test_checkers_come_from_the_environment_else_from_path(planned):
     in_venv = planned(PythonBuilder, with_table("[tool.ruff]\n[tool.mypy]\n"))
-    assert in_venv["lint"].command.startswith(".venv/bin/ruff check --no-cache --output-format=concise src")
+    assert in_venv["lint"].command.startswith(".venv/bin/ruff check --no-cache --no-respect-gitignore --output-format=concise src")
     assert in_venv["venv"].command.endswith("hatchling mypy ruff\nfi")
     locked = {"app/requirements.txt": "six"}
     on_path = planned(PythonBuilder, with_table("[tool.ruff]\n[tool.mypy]\n") | locked)
@@ -67,7 +67,7 @@ def test_checkers_come_from_the_environment_else_from_path(planned):
 
 def test_format_is_checked_where_it_is_configured(planned):
     command = planned(PythonBuilder, with_table("[tool.ruff.format]\nquote-style = 'single'"))["lint"].command
-    assert command.splitlines()[1] == ".venv/bin/ruff format --check --no-cache src"
+    assert command.splitlines()[1] == ".venv/bin/ruff format --check --no-cache --no-respect-gitignore src"
 
 
 def test_mypy_checks_what_its_configuration_says_else_the_code(planned):

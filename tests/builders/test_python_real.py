@@ -54,6 +54,13 @@ def built(result):
     return {label for label, word in result.outcomes().items() if word == "built"}
 
 
+def untrue(result):
+    """What the steps that ran read or wrote and do not declare. Nothing may be said of one that was not traced."""
+    ran = {label: record.trace for label, record in result.steps.items() if record.outcome == "built"}
+    assert {trace.get("status") for trace in ran.values()} <= {"clean", "undeclared"}, result.output
+    return {label: trace.get("reads", []) + trace.get("writes", []) for label, trace in ran.items() if trace["status"] != "clean"}
+
+
 def cases(ws):
     tree = ET.parse(ws.root / ".build/reports/junit.xml")
     return {suite.get("name"): [case.get("name") for case in suite.iter("testcase")] for suite in tree.iter("testsuite")}
@@ -65,11 +72,13 @@ SIX = "six==1.17.0 \\\n    --hash=sha256:{0}\n"
 DIGEST = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
 
 
-@pytest.mark.real("python3")
+@pytest.mark.real("python3", "strace")
 def test_pip_installs_what_is_pinned_and_no_other_file_of_that_name(build_workspace):
     files = {"app/pyproject.toml": manifest("app", "six", backend="flit"), "app/requirements.txt": SIX.format(DIGEST)}
     ws = workspace(build_workspace, {"app": {"kind": "python", "installer": "pip"}}, files | {"app/src/app/__init__.py": "import six\n"})
-    assert built(ws.build()) == {"app:venv", "app:wheel"}
+    first = ws.build("--build-trace")
+    assert built(first) == {"app:venv", "app:wheel"}
+    assert untrue(first) == {}
     assert (ws.root / "app/.venv/build-requires/flit_core").is_dir()
     assert built(ws.build()) == set()
     ws.write("app/requirements.txt", SIX.format("0" * 64))
@@ -107,13 +116,14 @@ def uv(tmp_path_factory):
     return ws
 
 
-@pytest.mark.real("uv")
+@pytest.mark.real("uv", "strace")
 class TestUv:
     """In the order in which they stand: each goes on where the one before it ended."""
 
     def test_a_workspace_is_built_and_checked_with_what_its_lock_says(self, uv):
-        first = uv.build("-n2")
+        first = uv.build("-n2", "--build-trace")
         assert built(first) == set(first.steps)
+        assert untrue(first) == {}
         assert {"app:requirements", "app:venv", "app:site", "app:wheel", "app:test", "app:types", "app:lint"} <= set(first.steps)
         assert cases(uv)["app:test"] == ["test_double", "test_version"]
         assert 'line-rate="1"' in uv.read("app/coverage.xml")
@@ -179,15 +189,16 @@ priority = "primary"
 """
 
 
-@pytest.mark.real("poetry")
+@pytest.mark.real("poetry", "strace")
 def test_poetry_installs_from_its_lock_and_the_wheel_has_no_path_of_this_machine(build_workspace):
     index = os.environ.get("PIP_INDEX_URL", PyPI.simple_url)
     text = POETRY_APP.replace("INDEX", index)
     files = LIB | APP | {"app/pyproject.toml": text, "lib/pyproject.toml": manifest("lib", "six")}
     ws = workspace(build_workspace, {"app": {"kind": "python"}, "lib": {"kind": "python"}}, files)
     run(ws, "poetry", "lock", "--no-interaction", folder="app")
-    first = ws.build("-n2")
+    first = ws.build("-n2", "--build-trace")
     assert built(first) == set(first.steps)
+    assert untrue(first) == {}
     assert cases(ws)["app:test"] == ["test_double", "test_version"]
     # What the neighbour needs of others is there, the neighbour itself is not.
     packages = {path.name for path in (ws.root / "app/.venv/lib").glob("python3*/site-packages/*")}
@@ -204,15 +215,18 @@ def test_poetry_installs_from_its_lock_and_the_wheel_has_no_path_of_this_machine
 # --- distributions that repeat ---
 
 
-@pytest.mark.real("uv")
+@pytest.mark.real("uv", "strace")
 def test_distributions_repeat_byte_for_byte_in_two_places_at_two_times(tmp_path):
-    made = [distributions(tmp_path / name, umask, mtime) for name, umask, mtime in (("one", 0o022, 10**9), ("other/place", 0o077, 15 * 10**8))]
+    made = [
+        distributions(tmp_path / "one", 0o022, 10**9),
+        distributions(tmp_path / "other/place", 0o077, 15 * 10**8, "--build-trace"),
+    ]
     assert len(made[0]) == 2 * len(BACKENDS)
     assert [name for name in made[0] if made[0][name] != made[1].get(name)] == []
     assert made[0].keys() == made[1].keys()
 
 
-def distributions(place, umask, mtime):
+def distributions(place, umask, mtime, *traced):
     """Every wheel and sdist of a workspace with all backends, by path."""
     before = os.umask(umask)
     try:
@@ -227,8 +241,10 @@ def distributions(place, umask, mtime):
         workspace(ws, {f"with_{backend}": {"kind": "python"} for backend in BACKENDS}, {})
         for path in ws.root.rglob("*"):
             os.utime(path, (mtime, mtime))
-        done = ws.build("-n2", "--build-cache=off", *(f"build.yml::with_{backend}:sdist" for backend in BACKENDS))
+        wanted = [f"build.yml::with_{backend}:{kind}" for backend in BACKENDS for kind in ("wheel", "sdist")]
+        done = ws.build("-n2", "--build-cache=off", *traced, *wanted[1:], file=wanted[0])
         assert done.status == 0, done.output
+        assert not traced or untrue(done) == {}
         found = [path for folder in ("dist", "sdist") for path in ws.root.glob(f"*/{folder}/*")]
         return {str(path.relative_to(ws.root)): path.read_bytes() for path in found}
     finally:
