@@ -56,6 +56,9 @@ build-log: $(READY) ## what the last run did (ARGS="failed", "output web:bundle"
 build-graph: $(READY) ## which step needs which, and the critical path (ARGS="--format mermaid")
 	@pytest-build graph $(call option,,$(TARGET)) $(ARGS)
 
+build-watch: $(READY) ## build what an edit affects, until Ctrl-C
+	@pytest-build watch $(OPTIONS) $(ARGS)
+
 build-clean-smart: $(READY) ## remove what is stale (DRY=1 says what, ARGS=--all takes the outputs too)
 	@pytest-build clean $(if $(DRY),--dry-run) $(ARGS)
 

@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--build-output", choices=("errors", "all", "none"), default="errors",
         help="whose output reaches the terminal: failed steps' (default), every step's as it comes, or nobody's",
     )  # fmt: skip
+    add("--build-lanes", action="store_true", help="run steps from threads of one process, and never in workers")
     add("--build-no-wait", action="store_true", help="do not wait for another build in this checkout")
 
 

@@ -35,6 +35,7 @@ THIRD_PARTY = {
     "cache": {"redis", "boto3", "botocore", "grpc", "google", "cryptography", "yaml"},
     "run": {"xxhash", "docker"},
     "parsed": {"xxhash"},
+    "faces": {"watchfiles"},
     "builders": {"tomli", "yaml"},  # tomllib of Python 3.10; Compose files
 }
 """Of these, inside functions: they cost time that most runs need not spend."""

@@ -26,6 +26,7 @@ COMMANDS = {
     "profile": ("profilecli", "where the time of the last run went"),
     "schema": ("schemacli", "print the JSON schema of build.yml"),
     "status": ("statuscli", "every step's state now"),
+    "watch": ("watchcli", "build what an edit affects, until told to stop"),
 }
 """Command → its module in this folder, and what it does in a few words."""
 

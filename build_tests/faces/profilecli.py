@@ -154,7 +154,8 @@ def _against(found: Profile, other: Comparison) -> Iterator[str]:
     share = f" ({change / other.seconds:+.0%})" if other.seconds else ""
     word = "longer" if change >= 0 else "shorter"
     yield ""
-    yield f"against the run before ({other.run}): {duration(abs(change))} {word}{share}"
+    ran = count_text(other.ran, "step")
+    yield f"against the run before ({other.run}, {ran} ran): {duration(abs(change))} {word}{share}"
     for one in other.steps[:5]:
         sign = "+" if one.now >= one.before else "-"
         times = f"{duration(one.before)} → {duration(one.now)}"

@@ -14,6 +14,8 @@ VERSION = 1
 """Of the `--json` document."""
 CANDIDATES = 40
 """So many of the slowest steps are tried for what would gain most."""
+WORTH_ESTIMATING = 1.0
+"""Seconds that were left when an estimate was shown; with fewer nobody asks how good it was."""
 TINY = 0.005
 """Seconds; a smaller gain or difference is not worth a line."""
 
@@ -51,6 +53,8 @@ class Comparison:
     run: str
     seconds: float
     """How long that one took."""
+    ran: int
+    """Steps that took time in it."""
     steps: tuple[Difference, ...]
 
 
@@ -206,7 +210,7 @@ def estimate_errors(run: Run) -> dict[str, float]:
     half = min(samples, key=lambda sample: abs(sample[0] - (samples[0][0] + end) / 2))
     found = {}
     for name, (at, left) in (("start", samples[0]), ("half", half)):
-        if end - at > TINY:
+        if end - at >= WORTH_ESTIMATING:
             found[name] = (left - (end - at)) / (end - at)
     return found
 
@@ -220,4 +224,6 @@ def _compared(steps: list[StepRecord], earlier: Run) -> Comparison:
     ]
     both.sort(key=lambda one: -abs(one.now - one.before))
     seconds = float(earlier.end.get("seconds", 0.0))
-    return Comparison(run=str(earlier.run.get("id", "")), seconds=seconds, steps=tuple(both))
+    return Comparison(
+        run=str(earlier.run.get("id", "")), seconds=seconds, ran=len(timed(earlier)), steps=tuple(both)
+    )

@@ -375,7 +375,7 @@ class Controller:
         from build_tests.session.worker import nobody_minds
 
         count = max(1, min(self._worker_count(), len(build.frontier)))
-        short = build.one_after_other or are_enough(build.predicted(), count)
+        short = self.config.option.build_lanes or build.one_after_other or are_enough(build.predicted(), count)
         if short and not self.tests and nobody_minds(self.config):
             self._in_lanes(session, build, count)
         else:
@@ -407,6 +407,7 @@ class Controller:
         if self._live is not None and self._live.viewing:
             # xdist's count of workers is a line without an end, which the next report would be written behind.
             dsession.trdist._isatty = False  # noqa: SLF001
+            dsession.trdist.ensure_show_status = lambda: None
         self.config.pluginmanager.register(dsession, "dsession")
         reporter = self._reporter
         if reporter is not None:

@@ -81,7 +81,7 @@ def test_against_the_run_before():
         ("proto:gen", 2.5, 2.0),
     ]
     text = "\n".join(lines(profile(recorded(*STEPS), before)))
-    assert "against the run before (r1): 4.0 s longer (+50%)" in text
+    assert "against the run before (r1, 2 steps ran): 4.0 s longer (+50%)" in text
     assert "+3.0 s  web:bundle  (3.0 s → 6.0 s)" in text
     assert "-0.50 s  proto:gen" in text
 
