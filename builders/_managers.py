@@ -45,8 +45,9 @@ MANAGERS = (
         name="npm",
         tool=Tool(name="npm", hint="apt install npm"),
         install=("npm", "ci", "--no-audit", "--no-fund", "--no-update-notifier", "--prefer-offline"),
-        lockfiles=("package-lock.json", "npm-shrinkwrap.json"),
-        settings=(".npmrc",),
+        # Where both are there, npm reads the first; and it builds a package that has gyp's file.
+        lockfiles=("npm-shrinkwrap.json", "package-lock.json"),
+        settings=(".npmrc", "binding.gyp"),
         make_lock="npm install --package-lock-only",
     ),
     Manager(
@@ -114,7 +115,7 @@ def manager_of(root: Package, workspace: Workspace) -> tuple[Manager, str]:
     lockfile = _lockfile(chosen, root, workspace)
     if not lockfile:
         raise ManifestError(
-            f"{below(root.folder, chosen.lockfiles[0])} is missing: without a lockfile two machines install different "
+            f"{below(root.folder, chosen.lockfiles[-1])} is missing: without a lockfile two machines install different "
             "things",
             hint=chosen.make_lock,
         )

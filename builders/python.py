@@ -157,11 +157,10 @@ def _configuration(context: Context) -> tuple[str, ...]:
 
 
 def _conftests(context: Context) -> Iterator[str]:
-    """pytest reads them from the folder of its configuration down to the tests."""
+    """pytest reads them from the folder of its configuration down to the tests, and asks which are packages."""
     for folder in ancestors(context.component.path):
-        path = posixpath.join(folder, "conftest.py")
-        if context.workspace.exists(path):
-            yield path
+        paths = (posixpath.join(folder, name) for name in ("conftest.py", "__init__.py"))
+        yield from (path for path in paths if context.workspace.exists(path))
         if context.pytest.table is None or folder == context.pytest.folder:
             return
 

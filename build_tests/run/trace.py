@@ -275,8 +275,10 @@ class Watched:
         return (path for path in self._found[How.REMOVE] if not os.path.lexists(os.path.join(self._root, path)))
 
     def _meant(self, path: str) -> bool:
-        """Whether the step would run again if the file came to be."""
-        return matches(self._declared.patterns, path) and not self._declared.outputs.contains(path)
+        """Whether the file would be noticed if it came to be, or could not: a folder that the step made was empty."""
+        if path in self._made or any(folder in self._made for folder in parents(path)):
+            return True
+        return self._declared.outputs.contains(path) or matches(self._declared.patterns, path)
 
     def _undeclared_lists(self) -> Iterable[str]:
         folders = self._declared.folders()

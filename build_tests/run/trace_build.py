@@ -50,9 +50,12 @@ class Tracing:
         if not step.cache or any(name.startswith("git ") for name, _ in step.facts):
             # What it reads of git is among its facts, or it always runs.
             yield ".git/"
+        # Where a step comes `after` another, facts stand in its key for what it reads there.
+        facts = bool(step.facts)
         for edge in self._graph.edges[label]:
             for output in self._graph.steps[edge.label].outputs:
-                if output.identity is not Identity.IMAGE and (edge.outputs is None or output.path in edge.outputs):
+                known = edge.outputs is None or output.path in edge.outputs or (facts and not edge.outputs)
+                if known and output.identity is not Identity.IMAGE:
                     yield from _itself(output)
 
     def judge(self, label: str, order: Order, result: StepResult) -> None:
