@@ -170,3 +170,45 @@ def test_kotlin_by_gradle(build_workspace):
     ws.write("app/core/src/main/java/shop/Core.java", "package shop; public class Core { public static int answer() { return 42; } }\n")
     ws.write("app/web/src/main/java/shop/Web.java", "package shop; public class Web { int twice() { return 2 * Core.answer(); } }\n")
     check(ws, "app", steps=["core-compile", "web-compile", "core-package", "web-package"], unmade=JVM)
+
+
+@pytest.mark.real("go", "python3")
+def test_go(build_workspace):
+    ws = build_workspace
+    ws.components(app={"kind": "go"}, lib={"kind": "go"})
+    ws.write("lib/go.mod", "module example.com/lib\n\ngo 1.19\n")
+    ws.write("lib/lib.go", "package lib\n\nfunc Twice(n int) int { return 2 * n }\n")
+    ws.write("app/go.mod", "module example.com/app\n\ngo 1.19\n\nrequire example.com/lib v0.0.0\n\nreplace example.com/lib => ../lib\n")
+    ws.write("app/main.go", 'package main\n\nimport (\n\t_ "embed"\n\t"example.com/lib"\n)\n\n//go:embed hello.txt\nvar hello string\n\nfunc main() { println(hello, lib.Twice(21)) }\n')
+    ws.write("app/hello.txt", "hello")
+    ws.write("app/main_test.go", 'package main\n\nimport (\n\t"os"\n\t"testing"\n)\n\nfunc TestData(t *testing.T) {\n\tif _, err := os.ReadFile("testdata/a.txt"); err != nil {\n\t\tt.Fatal(err)\n\t}\n}\n')
+    ws.write("app/testdata/a.txt", "a")
+    check(ws, "app", steps=["build", "vet", "test"], unmade={"app/vendor": "a folder; its modules.txt counts and is declared"})
+
+
+@pytest.mark.real("cargo", "rustc")
+def test_rust(build_workspace):
+    ws = build_workspace
+    ws.components(app={"kind": "rust", "profile": "dev"})
+    ws.write("lib/Cargo.toml", '[package]\nname = "own"\nversion = "0.1.0"\nedition = "2021"\n')
+    ws.write("lib/src/lib.rs", "pub fn twice(n: i32) -> i32 { 2 * n }\n")
+    ws.write("app/Cargo.toml", '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\nown = { path = "../lib" }\n')
+    ws.write("app/Cargo.lock", 'version = 3\n\n[[package]]\nname = "app"\nversion = "0.1.0"\ndependencies = ["own"]\n\n[[package]]\nname = "own"\nversion = "0.1.0"\n')
+    ws.write("app/src/main.rs", 'fn main() { println!("{} {}", include_str!("hello.txt"), own::twice(21)); }\n')
+    ws.write("app/src/hello.txt", "hello")
+    ws.write("app/tests/it.rs", "#[test]\nfn works() { assert_eq!(own::twice(2), 4); }\n")
+    unmade = {
+        "app/.cargo": "a folder; its config is declared",
+        "app/README*": "a default of the package's description; only a program that asks for it is told its name",
+        "app/libgcc_s.so.1": "the loader looks in the current folder for a library of rustc's",
+    }
+    check(ws, "app", steps=["build", "test"], unmade=unmade)
+
+
+@pytest.mark.real("kotlinc", "java")
+def test_kotlin_by_kotlinc(build_workspace):
+    ws = build_workspace
+    ws.components(app={"kind": "kotlin", "main_class": "shop.MainKt"})
+    ws.write("app/src/main/kotlin/Main.kt", "package shop\n\nfun main() = println(42)\n")
+    ws.write("app/src/main/resources/a.txt", "a")
+    check(ws, "app", steps=["compile", "package"], unmade=JVM)
