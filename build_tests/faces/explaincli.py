@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from build_tests.run.against import Compared
     from build_tests.run.build import Build
     from build_tests.run.explaining import Explained, Explanation
+    from build_tests.run.record import StepRecord
 
 VERSION = 1
 """Of the JSON document of --last."""
@@ -79,7 +80,10 @@ def lines(explanation: Explanation, asked: set[str]) -> Iterator[str]:
 
 def _step(step: Explained) -> Iterator[str]:
     planned = step.planned
-    what = {"build": "will be built", "restore": f"will be restored from {planned.tier}", "depends": "waits"}
+    what = {
+        "build": "will be built", "restore": f"will be restored from {planned.tier}", "depends": "waits",
+        "fail": "will fail",
+    }  # fmt: skip
     said = what.get(planned.expected.value, planned.expected.value)
     yield plain(f"{planned.label} {said}{': ' if planned.note else ''}{planned.note}")
     if planned.expected.value == "up to date":
@@ -105,24 +109,31 @@ def _last(orchestrator: BuildOrchestrator, options: argparse.Namespace) -> int:
         print_json({"version": VERSION, "run": recorded.id, "steps": found, "not_part": absent})
         return 0
     print(f"run {recorded.id}, ended with {recorded.run.end.get('exit', 'no status: it was cut off')}")
+    print("\n".join(told(recorded.steps, wanted)))
+    return 0
+
+
+def told(steps: Mapping[str, StepRecord], wanted: Sequence[str]) -> Iterator[str]:
+    """What a run did with these steps, and why."""
+    from build_tests.faces.runs import reasons_of
+
     fresh = 0
     for label in wanted:
         step = steps.get(label)
         if step is None:
-            print(f"{label} was not part of it")
+            yield f"{label} was not part of it"
         elif step.outcome.value == "fresh" and len(wanted) > 1:
             fresh += 1
         else:
-            print(plain(f"{label} {step.outcome.value}{_how(step.outcome.value, step.message)}"))
-            for reason in runs.reasons_of(step)[:SHOWN]:
-                print(f"    {plain(str(reason))}")
+            yield plain(f"{label} {step.outcome.value}{_how(step.outcome.value, step.message)}")
+            yield from (f"    {plain(str(reason))}" for reason in reasons_of(step)[:SHOWN])
     if fresh:
-        print(f"{fresh} of {len(wanted)} steps {'was' if fresh == 1 else 'were'} up to date")
-    return 0
+        yield f"{fresh} of {len(wanted)} steps {'was' if fresh == 1 else 'were'} up to date"
 
 
 def _how(outcome: str, message: str) -> str:
-    return "" if outcome in ("built", "blocked") and not message else f": {message}" if outcome != "built" else ""
+    """A built step's message is its reasons, which follow."""
+    return f": {message}" if message and outcome != "built" else ""
 
 
 # Against another machine

@@ -147,7 +147,8 @@ class _Explainer:
             case "command" | "declaration":
                 name = reason.subject or "command"
                 was, is_now = dict(old.definition).get(name), dict(now.definition).get(name)
-                more = (f"{_short(was)} → {_short(is_now)}", f"{step.where}")
+                show = _outputs_text if name == "outputs" else _short
+                more = (f"{show(was)} → {show(is_now)}", f"{step.where}")
         return Cause(reason=reason, more=more, values=values)
 
     def _lines(self, path: str, old: Fingerprint) -> tuple[str, ...]:
@@ -182,6 +183,12 @@ def _outputs(label: str, old: Fingerprint, now: Fingerprint) -> tuple[str, ...]:
     was, is_now = dict(old.dependencies), dict(now.dependencies)
     names = sorted(name for name in was.keys() | is_now.keys() if was.get(name) != is_now.get(name))
     return tuple(path for name in names if (path := name.partition(" ")[2]) and name.partition(" ")[0] == label)
+
+
+def _outputs_text(value: Any) -> str:
+    rows = value if isinstance(value, (list, tuple)) else ()
+    named = (f"{path}{'/' if folder else ''}" for path, folder, _ in rows)
+    return _short(" ".join(named)) if rows else "nothing"
 
 
 def _short(value: Any) -> str:

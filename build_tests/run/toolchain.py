@@ -176,7 +176,7 @@ class Toolchain:
         try:
             done = subprocess.run(
                 argv, cwd=os.path.join(self._root, folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, timeout=ASK_SECONDS, check=False,
+                stderr=subprocess.STDOUT, timeout=ASK_SECONDS, check=False, env=dict(self._environ),
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):
             return None
