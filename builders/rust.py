@@ -7,6 +7,7 @@ another's lock and nobody's own `cargo build` is in between. Programs are copied
 from __future__ import annotations
 
 import posixpath
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,11 +16,13 @@ from build_tests.core.builder import Component, ManifestError, Output, Step, Too
 
 from ._cargo import MANIFEST, Package, included, members, read_manifest, read_package, root_of
 from ._manifests import DOWNLOAD, from_component, path_of, script
+from ._rustjunit import CONVERT
 
 CARGO = Tool(name="cargo", hint="apt install cargo, or https://rustup.rs")
 RUSTC = Tool(name="rustc", hint="apt install rustc, or https://rustup.rs")
 CC = Tool(name="cc", optional=True)
 """It links; crates with C in them have it compile."""
+PYTHON = Tool(name="python3", hint="apt install python3")
 CLIPPY = Tool(name="cargo-clippy", version_command=("cargo-clippy", "--version"), hint="rustup component add clippy")
 NETWORK = ("CARGO_HOME", "CARGO_NET_*", "CARGO_HTTP_*", "CARGO_REGISTRIES_*", "CARGO_REGISTRY_*", "RUSTUP_HOME",
            "RUSTUP_DIST_SERVER", "SSH_AUTH_SOCK")  # fmt: skip
@@ -30,6 +33,7 @@ PASSED = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_B
 CONFIGURATION = (".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain")
 """Looked for in every folder above."""
 STAMP = ".pytest-build"
+REPORT = ".reports/cargo-test.xml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +88,7 @@ class RustBuilder:
         build = _build(component, code)
         yield build
         if options.tests:
-            yield _step(component, code, "test", ["cargo", "test"], after=(build.label,))
+            yield _test(component, code, build)
         if options.clippy:
             lint = ["cargo", "clippy", "--all-targets"]
             yield _step(component, code, "clippy", lint, after=(build.label,), tools=(CLIPPY,))
@@ -109,6 +113,20 @@ def _build(component: Component, code: _Code) -> Step:
     )
 
 
+def _test(component: Component, code: _Code, build: Step) -> Step:
+    report = path_of(component, REPORT)
+    return _step(
+        component,
+        code,
+        "test",
+        ["cargo", "test", "--no-fail-fast"],
+        after=(build.label,),
+        tools=(PYTHON,),
+        outputs=(Output(path=report),),
+        junit=(report,),
+    )
+
+
 def _step(
     component: Component, code: _Code, name: str, cargo: list[str], then: Iterable[list[str]] = (), **fields: Any
 ) -> Step:
@@ -124,7 +142,8 @@ def _step(
         path=component.path,
         command=script(
             *_honest(target, folders),
-            [*cargo, "--locked", "--target-dir", target, *features, *options.flags, *last],
+            *_nameless(component),
+            *_run(shlex.join(cargo), shlex.join([*features, *options.flags, *last]), target, report=name == "test"),
             f"mv {target}/{STAMP}.new {target}/{STAMP}",
             *then,
         ),
@@ -138,6 +157,27 @@ def _step(
         retries=DOWNLOAD,
         **fields,
     )
+
+
+def _run(cargo: str, flags: str, target: str, *, report: bool) -> Iterator[list[str] | str]:
+    call = f'{cargo} --config "$paths" --locked --target-dir {target} {flags}'.rstrip()
+    if not report:
+        yield call
+        return
+    yield ["mkdir", "-p", posixpath.dirname(REPORT)]
+    # What is said is told at once, and once more read for the report.
+    yield "tmp=$(mktemp -d)"
+    yield """trap 'rm -rf "$tmp"' EXIT"""
+    yield f'{{ {call} 2>&1 || echo "$?" >"$tmp/status"; }} | tee "$tmp/said"'
+    yield f'{script(["python3", "-c", CONVERT])} "$tmp/said" {REPORT}'
+    yield '[ ! -e "$tmp/status" ] || exit "$(cat "$tmp/status")"'
+
+
+def _nameless(component: Component) -> Iterator[str]:
+    """Lines that keep the checkout's and the user's folders out of what is compiled. The user's own flags go before."""
+    yield f"root=$(cd {shlex.quote(from_component(component, ''))} && pwd -P)"
+    yield "home=${CARGO_HOME:-$HOME/.cargo}"
+    yield """paths="build.rustflags=['--remap-path-prefix=$root=.', '--remap-path-prefix=$home=cargo']\""""
 
 
 def _honest(target: str, folders: list[str]) -> Iterator[list[str] | str]:

@@ -94,7 +94,7 @@ _SPECIFIC = (
     _recogniser(r"^E   +\S", more=12, until=r"^\S+\.py:\d+: "),
     _recogniser(r"^(?:FAILED|ERROR) \S+\.py(?:::\S+)?"),
     # protoc, buf
-    _recogniser(r"^\S+\.proto:(?:\d+:\d+: (?!warning)|\s?File not found)"),
+    _recogniser(r"^\S+\.proto:(?:\d+:\d+:(?! ?warning)|\s?File not found)"),
     _recogniser(r"^protoc(?:-gen-\S+)?: (?!warning)|^--\w+_out: "),
     # docker
     _recogniser(r"^(?:#\d+ )?ERROR: (?:failed to|process |dockerfile|Cannot connect|.*: not found)"),
@@ -104,6 +104,9 @@ _SPECIFIC = (
     _recogniser(r"^[^\s:][^:]*:\d+(?::\d+)?: (?:fatal )?error: "),
     _recogniser(r"^error\[E\d+\]: ", more=1),
     _recogniser(r"^\S+\.go:\d+:\d+: "),
+    # go test, and what a test of Rust's says below its place
+    _recogniser(r"^\s+\S+_test\.go:\d+: "),
+    _recogniser(r"^thread '.*' (?:\(\d+\) )?panicked at ", more=3),
     _recogniser(r"undefined reference to "),
     # npm, yarn, pnpm
     _recogniser(r"^npm (?:error|ERR!) ", more=2),

@@ -14,7 +14,7 @@ from derived import Derived, changed
 from build_tests.core.builder import ManifestError, Output, Step
 from build_tests.core.graph import build_graph
 from build_tests.core.workspace import FileWorkspace
-from build_tests.testing import Outcome
+from build_tests.testing import BuildWorkspace, Outcome
 
 MAIN = "package main\n\nfunc main() {}\n"
 FILES = {
@@ -249,6 +249,19 @@ REAL = {
 }  # fmt: skip
 
 
+@pytest.mark.real("go")
+def test_the_same_program_comes_out_in_two_places(build_workspace, tmp_path):
+    made = []
+    for ws in (build_workspace, BuildWorkspace(tmp_path / "elsewhere" / "ws")):
+        ws.components(svc={"kind": "go", "vet": False})
+        for name, text in REAL.items():
+            ws.write(name, text)
+        result = ws.build("-k", "build")
+        assert result.status == 0, result.output
+        made.append((ws.root / "svc/bin/app").read_bytes())
+    assert made[0] == made[1]
+
+
 @pytest.mark.real("go", "python3")
 def test_two_modules_built_and_tested(build_workspace):
     ws = build_workspace
@@ -266,7 +279,7 @@ def test_two_modules_built_and_tested(build_workspace):
     ws.write("lib/lib.go", REAL["lib/lib.go"].replace("2 * n", "3 * n"))
     wrong = ws.build()
     assert wrong["svc:test"] is Outcome.FAILED
-    assert "sums_test.go:7: got 6" in wrong.output
+    assert "sums_test.go:7: got 6" in wrong.steps["svc:test"].first_error
     ws.write("lib/lib.go", REAL["lib/lib.go"].replace("2 * n", "two * n"))
     broken = ws.build("-k", "lib")
     assert "lib.go:3:32: undefined: two" in broken.output

@@ -2,15 +2,18 @@
 
 import os
 import subprocess
+import sys
+import xml.etree.ElementTree as ET
 
 import pytest
+from build_tests.builders._rustjunit import CONVERT
 from build_tests.builders.rust import RustBuilder
 from derived import Derived, changed
 
 from build_tests.core.builder import ManifestError, Output, Step
 from build_tests.core.graph import build_graph
 from build_tests.core.workspace import FileWorkspace
-from build_tests.testing import Outcome
+from build_tests.testing import BuildWorkspace, Outcome
 
 
 def package(name, *lines):
@@ -44,11 +47,12 @@ def test_the_steps(planned):
     steps = planned(RustBuilder, FILES)
     assert list(steps) == ["build", "test"]
     build = steps["build"]
-    assert "cargo build --profile release --locked --target-dir target/build\n" in build.command
+    assert 'cargo build --profile release --config "$paths" --locked --target-dir target/build\n' in build.command
     assert build.command.endswith("\nmkdir -p bin\ncp target/build/release/app bin/")
     assert build.outputs == (Output(path="app/bin", directory=True),)
     assert build.state == ("app/target/build",)
-    assert "cargo test --locked --target-dir target/test" in steps["test"].command
+    assert 'cargo test --no-fail-fast --config "$paths" --locked --target-dir target/test' in steps["test"].command
+    assert steps["test"].junit == ("app/.reports/cargo-test.xml",)
     assert steps["test"].after == ("app:build",)
 
 
@@ -57,7 +61,7 @@ def test_options(planned):
         RustBuilder, FILES, profile="dev", features=("a", "b"), flags=("--all-targets",), out="//dist", clippy=True, tests=False
     )  # fmt: skip
     assert list(steps) == ["build", "clippy"]
-    assert "cargo build --locked --target-dir target/build --features a,b --all-targets\n" in steps["build"].command
+    assert "--locked --target-dir target/build --features a,b --all-targets\n" in steps["build"].command
     assert steps["build"].command.endswith("cp target/build/debug/app ../dist/")
     assert steps["clippy"].command.splitlines()[-2].endswith("--features a,b --all-targets -- -D warnings")
 
@@ -230,7 +234,55 @@ REAL = {
 }
 
 
+SAID = """
+     Running unittests src/lib.rs (target/test/debug/deps/own-0123456789abcdef)
+
+running 3 tests
+test tests::odd::works ... ok
+test tests::breaks - should panic ... \x1b[31mFAILED\x1b[m
+test tests::later ... ignored, not <yet>
+
+failures:
+
+---- tests::breaks stdout ----
+thread 'tests::breaks' panicked at src/lib.rs:3:5:
+no & no
+
+failures:
+    tests::breaks
+
+test result: FAILED. 1 passed; 1 failed; 1 ignored
+   Doc-tests own
+test src/lib.rs - twice (line 3) ... ok
+"""
+
+
+def test_the_report_of_the_tests(tmp_path):
+    (tmp_path / "said").write_text(SAID)
+    subprocess.run([sys.executable, "-c", CONVERT, "said", "out.xml"], cwd=tmp_path, check=True)
+    works, breaks, later, doc = ET.parse(tmp_path / "out.xml").iter("testcase")
+    assert (works.get("classname"), works.get("name"), len(works)) == ("own", "tests::odd::works", 0)
+    assert breaks.find("failure").text == "thread 'tests::breaks' panicked at src/lib.rs:3:5:\nno & no\n"
+    assert later.find("skipped").get("message") == "not <yet>"
+    assert (doc.get("classname"), doc.get("name")) == ("own (doc)", "src/lib.rs - twice (line 3)")
+
+
 @pytest.mark.real("cargo", "rustc")
+def test_the_same_program_comes_out_in_two_places(build_workspace, tmp_path):
+    made = []
+    for ws in (build_workspace, BuildWorkspace(tmp_path / "elsewhere" / "ws")):
+        ws.components(all={"kind": "rust", "path": "//", "tests": False})
+        ws.write("Cargo.toml", '[workspace]\nmembers = ["app", "own"]\n')
+        for name, text in REAL.items():
+            ws.write(name.replace("app/Cargo.lock", "Cargo.lock"), text.replace("2 * n", "[n].len() as i32 * n"))
+        result = ws.build()
+        assert result.status == 0, result.output
+        made.append((ws.root / "bin/app").read_bytes())
+    assert made[0] == made[1]
+    assert str(tmp_path).encode() not in made[0]
+
+
+@pytest.mark.real("cargo", "rustc", "python3")
 def test_a_program_with_a_path_dependency(build_workspace):
     ws = build_workspace
     ws.components(app={"kind": "rust", "profile": "dev"})
@@ -240,6 +292,7 @@ def test_a_program_with_a_path_dependency(build_workspace):
     assert first.status == 0, first.output
     program = [ws.root / "app/bin/app"]
     assert subprocess.run(program, capture_output=True, text=True, check=True).stdout == "42\n"
+    assert 'classname="it" name="adds"' in ws.read(".build/reports/junit.xml")
     assert set(ws.build().outcomes().values()) == {"fresh"}
     # cargo alone would believe the old time and take the old code for right.
     times = (ws.root / "own/src/lib.rs").stat()
@@ -249,7 +302,7 @@ def test_a_program_with_a_path_dependency(build_workspace):
     assert wrong["app:build"] is Outcome.BUILT, wrong.output
     assert wrong["app:test"] is Outcome.FAILED
     assert subprocess.run(program, capture_output=True, text=True, check=True).stdout == "63\n"
-    assert "tests/it.rs:3" in wrong.output
+    assert "panicked at tests/it.rs:3:5" in wrong.steps["app:test"].first_error
     ws.write("own/src/lib.rs", "pub fn twice(n: i32) -> i32 {\n    two * n\n}\n")
     broken = ws.build()
     assert "own/src/lib.rs:2:5" in broken.output

@@ -157,6 +157,23 @@ FIRST_ERRORS = {
     "bash": ("./x.sh: line 3: foo: command not found\n", "./x.sh: line 3: foo: command not found"),
     "node": ("/a.js:3\n  throw x\n\nError: Cannot find module 'x'\n    at y\n", "Error: Cannot find module 'x'"),
     "anything": ("working\nfoo: fatal: no such thing\nbye\n", "foo: fatal: no such thing"),
+    "buf": (
+        'a/v1/a.proto:3:1:warning: x\na/v1/a.proto:4:20:Field name "Y" should be lower_snake_case.\n',
+        'a/v1/a.proto:4:20:Field name "Y" should be lower_snake_case.',
+    ),
+    "go test": (
+        "=== RUN   TestFour\n    sums_test.go:7: got 6\n--- FAIL: TestFour (0.00s)\nFAIL\n",
+        "    sums_test.go:7: got 6",
+    ),
+    "cargo test": (
+        (
+            "test adds ... FAILED\n\n---- adds stdout ----\n\nthread 'adds' (41) panicked at tests/it.rs:3:5:\n"
+            "assertion `left == right` failed\n  left: 6\n right: 4\nnote: run with\nerror: test failed, to rerun\n"
+        ),
+        (
+            "thread 'adds' (41) panicked at tests/it.rs:3:5:\nassertion `left == right` failed\n  left: 6\n right: 4"
+        ),
+    ),
     "nothing known": ("working\nit did not go well\n\n  \n", "it did not go well"),
     "a specific one after a general one": ("error: see below\na.c:4:6: error: x\n", "a.c:4:6: error: x"),
     "behind a progress line": ("1%\r2%\ra.c:4:6: error: x\n", "a.c:4:6: error: x"),
