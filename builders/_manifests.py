@@ -14,6 +14,7 @@ DOWNLOAD = Retries(
     when=(
         "Connection refused",
         "Connection reset",
+        "Could not GET '",
         "Could not transfer artifact",
         "ECONNRESET",
         "ECONNREFUSED",

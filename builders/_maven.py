@@ -339,7 +339,8 @@ OFFLINE_FIRST = r"""fetch() {
 }
 code=0
 maven --offline "$@" >"$tmp/log" 2>&1 || code=$?
-if [ "$code" != 0 ] && grep -q 'in offline mode' "$tmp/log"; then
+lacking='in offline mode|artifacts? (is|are) missing|Could not (find|resolve|collect)'
+if [ "$code" != 0 ] && grep -qE "$lacking" "$tmp/log"; then
   fetch "$@"
   if [ -f "$tmp/own" ]; then
     while read -r place; do rm -rf "$tmp/repository/$place"; done <"$tmp/own"

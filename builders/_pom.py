@@ -42,6 +42,15 @@ LIFECYCLES: Mapping[str, tuple[_Binding, ...]] = {
     "war": (*_TESTED, (f"{APACHE}:maven-war-plugin", "war", "package")),
 }
 """What Maven itself binds, by packaging; the execution's id is `default-GOAL`."""
+KOTLIN = "org.jetbrains.kotlin:kotlin-maven-plugin"
+WITH_KOTLIN: tuple[_Binding, ...] = (
+    (KOTLIN, "kapt", "process-sources"),
+    (KOTLIN, "compile", "compile"),
+    (KOTLIN, "test-kapt", "process-test-sources"),
+    (KOTLIN, "test-compile", "test-compile"),
+    *LIFECYCLES["jar"],
+)
+"""What is bound for a jar where Kotlin's plugin is an extension of Maven."""
 OWN_PHASE: Mapping[str, str] = {
     "build-helper-maven-plugin:add-resource": "generate-resources",
     "build-helper-maven-plugin:add-source": "generate-sources",
@@ -346,31 +355,31 @@ class _Model:
 
     def executions(self, packaging: str) -> tuple[Execution, ...] | None:
         """Every goal and its phase, in Maven's order; None = something from outside has a say."""
-        if any(element.find("{*}profiles/{*}profile/{*}build") is not None for element in self._chain):
+        extensions = self._extensions()
+        strange = extensions - {KOTLIN} or (extensions and packaging != "jar")
+        if strange or any(element.find("{*}profiles/{*}profile/{*}build") is not None for element in self._chain):
             return None
-        declared = self._declared()
-        if declared is None:
-            return None
-        bindings = LIFECYCLES[packaging]
-        table = {key: _Plugin() for key in dict.fromkeys(key for key, _, _ in bindings) if key not in declared}
-        table.update({key: _Plugin() for key in declared})
+        bindings = WITH_KOTLIN if extensions else LIFECYCLES[packaging]
+        table = {key: _Plugin() for key in (*self._declared(), *(key for key, _, _ in bindings))}
         for key, goal, phase in bindings:
             table[key].add(f"default-{goal}", [goal], phase)
         for element in reversed(self._chain):
             for path in ("{*}build/{*}pluginManagement/{*}plugins/{*}plugin", "{*}build/{*}plugins/{*}plugin"):
                 for plugin in self._inherited(element, element.findall(path)):
                     self._take(table.get(self._plugin_key(plugin)), element, plugin)
-        return _in_order(table)
+        return _in_order(table, [(key, f"default-{goal}") for key, goal, _ in bindings])
 
-    def _declared(self) -> list[str] | None:
-        """The plugins that the chain names, farthest parent's first; None where one extends Maven."""
-        keys: dict[str, None] = {}
+    def _declared(self) -> list[str]:
+        """The plugins that the chain names, farthest parent's first."""
+        return list(dict.fromkeys(self._plugin_key(plugin) for plugin in self._own_plugins()))
+
+    def _extensions(self) -> set[str]:
+        """The plugins that extend Maven itself."""
+        return {self._plugin_key(plugin) for plugin in self._own_plugins() if _text(plugin, "extensions") == "true"}
+
+    def _own_plugins(self) -> Iterator[Element]:
         for element in reversed(self._chain):
-            for plugin in self._inherited(element, element.findall("{*}build/{*}plugins/{*}plugin")):
-                if _text(plugin, "extensions") == "true":
-                    return None
-                keys[self._plugin_key(plugin)] = None
-        return list(keys)
+            yield from self._inherited(element, element.findall("{*}build/{*}plugins/{*}plugin"))
 
     def _inherited(self, element: Element, found: Iterable[Element]) -> Iterator[Element]:
         return (each for each in found if element is self._chain[0] or _text(each, "inherited") != "false")
@@ -385,15 +394,17 @@ class _Model:
         return f"{_text(plugin, 'groupId') or APACHE}:{_text(plugin, 'artifactId')}"
 
 
-def _in_order(table: Mapping[str, _Plugin]) -> tuple[Execution, ...] | None:
+def _in_order(table: Mapping[str, _Plugin], first: list[tuple[str, str]]) -> tuple[Execution, ...] | None:
+    """By phase; in each, what Maven itself binds comes first (`first`: plugin, id), then the plugins as they stand."""
+    rest = [(key, ident) for key, plugin in table.items() for ident in plugin.executions if (key, ident) not in first]
     found: list[Execution] = []
-    for key, plugin in table.items():
-        for ident, (goals, told) in plugin.executions.items():
-            for goal in goals:
-                phase = told or OWN_PHASE.get(f"{key.partition(':')[2]}:{goal}", "")
-                if phase not in PHASES and phase not in LATER:
-                    return None
-                found.append(Execution(goal=f"{key}:{goal}@{ident}", phase=phase))
+    for key, ident in (*first, *rest):
+        goals, told = table[key].executions[ident]
+        for goal in goals:
+            phase = told or OWN_PHASE.get(f"{key.partition(':')[2]}:{goal}", "")
+            if phase not in PHASES and phase not in LATER:
+                return None
+            found.append(Execution(goal=f"{key}:{goal}@{ident}", phase=phase))
     bound = [execution for execution in found if execution.phase in PHASES]
     return tuple(sorted(bound, key=lambda execution: PHASES.index(execution.phase)))
 

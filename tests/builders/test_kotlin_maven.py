@@ -104,12 +104,29 @@ def test_what_the_poms_bind_runs_in_the_order_of_the_phases(planned):
     assert Output(path="app/target/jacoco.exec") in steps["test"].outputs
 
 
+def test_what_maven_binds_itself_comes_first_in_a_phase(planned):
+    steps = planned(KotlinBuilder, pom("<artifactId>a</artifactId><version>1</version>", build(KOTLIN)) | TESTS)
+    assert goals_of(steps["test"]) == [
+        "testResources@default-testResources", "testCompile@default-testCompile", "test-compile@test-compile", "test@default-test",
+    ]  # fmt: skip
+
+
+def test_kotlins_plugin_as_an_extension_binds_its_goals_itself(planned):
+    extension = plugin("kotlin-maven-plugin", group="org.jetbrains.kotlin", more="<extensions>true</extensions>")
+    steps = planned(KotlinBuilder, pom("<artifactId>a</artifactId><version>1</version>", build(extension)) | TESTS)
+    assert goals_of(steps["compile"]) == ["process-classes"]
+    assert goals_of(steps["test"]) == [
+        "test-kapt@default-test-kapt", "testResources@default-testResources",
+        "test-compile@default-test-compile", "testCompile@default-testCompile", "test@default-test",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "lines",
     [
         "<parent><groupId>org.springframework.boot</groupId><artifactId>spring-boot-starter-parent</artifactId><version>3</version></parent>",
         "<profiles><profile><build/></profile></profiles>",
-        build(plugin("kotlin-maven-plugin", group="org.jetbrains.kotlin", more="<extensions>true</extensions>")),
+        build(plugin("some-maven-plugin", more="<extensions>true</extensions>")),
         build(plugin("some-maven-plugin", ("x", "", "unheard-of"))),
     ],
     ids=["parent from elsewhere", "profile", "extension", "goal without a phase"],
@@ -217,19 +234,23 @@ def test_the_modules_of_this_repository_are_laid_over_the_users_own(planned, run
 
 
 FETCHING = """
-case "$*" in *--offline*) echo "[ERROR] Cannot access central in offline mode"; exit 1 ;; esac
+case "$*" in *--offline*) echo "[ERROR] $SAYS"; exit 1 ;; esac
 for word in "$@"; do case $word in -Dmaven.repo.local=*) repository=${word#*=} ;; esac; done
 echo online >>"$HOME/calls"
 mkdir -p target/classes "${repository:-$HOME/.m2/repository}/new"
 """
 
 
+LACKING = ("Cannot access central in offline mode and x has not been downloaded from it before", "1 required artifact is missing.")
+
+
+@pytest.mark.parametrize("says", LACKING)
 @pytest.mark.parametrize("step", ["money-compile", "libs.core-compile"])
-def test_what_is_not_there_yet_is_fetched_into_the_users_repository(planned, run, tmp_path, step):
+def test_what_is_not_there_yet_is_fetched_into_the_users_repository(planned, run, tmp_path, step, says):
     steps = planned(KotlinBuilder, SHOP | {"app/money/target/money-1.0.jar": "jar"})
     home = tmp_path / "home"
     home.mkdir()
-    done = run(steps[step], HOME=str(home), mvn=FETCHING)
+    done = run(steps[step], HOME=str(home), SAYS=says, mvn=FETCHING)
     assert done.returncode == 0, done.stderr
     assert (home / "calls").read_text() == "online\n"
     assert [path.name for path in (home / ".m2/repository").iterdir() if path.name != "shop"] == ["new"]
@@ -238,7 +259,7 @@ def test_what_is_not_there_yet_is_fetched_into_the_users_repository(planned, run
 
 def test_offline_fetches_nothing(planned, run, tmp_path):
     step = planned(KotlinBuilder, pom(), offline=True)["compile"]
-    done = run(step, HOME=str(tmp_path), mvn=FETCHING)
+    done = run(step, HOME=str(tmp_path), SAYS=LACKING[0], mvn=FETCHING)
     assert done.returncode == 1
     assert "in offline mode" in done.stdout
     assert not (tmp_path / "calls").exists()
