@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 STEP_MS, GROUP_MS = 20, 60
 """How long the notifier waits for more, at the least and at the most. The quiet that is asked for is counted here."""
+PATIENCE = 30.0
+"""Seconds in which the notifier must have seen something: that many for the largest of trees."""
 PROBE = "watch-probe"
 """A file in .build; when its changes are seen, so are others'."""
 
@@ -89,7 +91,7 @@ class Watching:
             self._answer = os.path.join(folder, "look.json")
             watcher = threading.Thread(target=self._watch_files, name="watch-files", daemon=True)
             watcher.start()
-            self._warm = Warm(self._root)
+            self._warm = Warm()
             self._companion = self._make_companion()
             try:
                 self._wait_for_watcher()
@@ -155,7 +157,13 @@ class Watching:
     def _wait_for_watcher(self) -> None:
         """Until changes are seen: what is edited from now on is not lost."""
         probe = os.path.join(self._places.folder, PROBE)
+        end = time.monotonic() + PATIENCE
         while not self._ready.is_set():
+            if time.monotonic() > end:
+                raise BuildError(
+                    f"changes in {self._places.folder} are not seen: its file system does not tell of them "
+                    "(WATCHFILES_FORCE_POLLING=1 asks for each file instead)"
+                )
             with open(probe, "w", encoding="utf-8") as file:
                 file.write(str(time.time()))
             self._ready.wait(0.05)
@@ -377,10 +385,10 @@ class Watching:
         return bool(key)
 
     def _explanation(self) -> list[str]:
-        """The command that says what happened and why."""
+        """The command that says what the last build did, and why."""
         options = self._options
-        argv = ["build", "--dry-run", *options.selectors]
-        for option, value in (("-t", options.target), ("-k", options.k), ("-m", options.m)):
+        argv = ["explain", "--last", "--build-file", self._file]
+        for option, value in (("-t", options.target), ("--build-env", options.build_env)):
             argv += [option, value] if value else []
         return argv
 

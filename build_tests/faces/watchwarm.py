@@ -38,15 +38,14 @@ NEEDED = (
 class Warm:
     """The other end. One thread; `fileno` is readable when there is news."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self) -> None:
         self._ours, theirs = socket.socketpair()
         import subprocess
 
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", "from build_tests.faces.watchwarm import serve; serve()", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], cwd=root, stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self._ours.setblocking(False)
         self._rest = b""
