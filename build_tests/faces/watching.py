@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 STEP_MS, GROUP_MS = 20, 60
 """How long the notifier waits for more, at the least and at the most. The quiet that is asked for is counted here."""
+STOP = 20.0
+"""Seconds that a build gets to end when the watching ends."""
 PATIENCE = 30.0
 """Seconds in which the notifier must have seen something: that many for the largest of trees."""
 PROBE = "watch-probe"
@@ -75,6 +77,7 @@ class Watching:
         self._answer = ""
         self._face: int | None = None
         self._quit = False
+        self._leaving = 0.0
         self._woken, self._wake = os.pipe()
         self._changes: list[str] = []
         self._lock = threading.Lock()
@@ -109,6 +112,8 @@ class Watching:
         sources: list[Any] = [self._warm, self._woken, *([0] if self._keys else [])]
         while not (self._quit and self._build is None):
             self._act()
+            if self._quit and time.monotonic() > self._leaving + STOP:
+                self._leave()
             ready, _, _ = select.select(sources, [], [], self._timeout())
             if self._woken in ready:
                 os.read(self._woken, 4096)
@@ -122,7 +127,7 @@ class Watching:
                 self._companion.tick()
 
     def _timeout(self) -> float | None:
-        waits = [None if self._quit or self._unusable else self._loop.next(time.time())]
+        waits = [None if self._unusable else self._loop.next(time.time())] if not self._quit else [1.0]
         if self._companion is not None:
             waits.append(self._companion.wait())
         known = [wait for wait in waits if wait is not None]
@@ -393,7 +398,12 @@ class Watching:
         return argv
 
     def _leave(self) -> None:
-        self._quit = True
+        """Stop; asked again, or after a while, without waiting for the build's own end."""
+        if self._quit and self._build_pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._build_pid, signal.SIGKILL)
+            return
+        self._quit, self._leaving = True, time.monotonic()
         self._end_build()
 
     @contextlib.contextmanager

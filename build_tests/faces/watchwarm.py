@@ -273,7 +273,9 @@ def _warm_up() -> None:
         os.chdir(folder)
         os.dup2(nowhere, 1)
         try:
-            pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", folder, "-c", ini, folder])
+            # rerunfailures would leave a thread behind, and a process with threads is no good one to fork.
+            without = ["-p", "no:cacheprovider", "-p", "no:rerunfailures"]
+            pytest.main(["-q", *without, "--rootdir", folder, "-c", ini, folder])
         finally:
             sys.stdout.flush()
             os.dup2(out, 1)

@@ -7,13 +7,17 @@ short, it runs here, as many steps at a time as there would be workers. Knows no
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 from build_tests.run.step import Order, Runner, StepResult
 
 SHORT = 1.0
 """Seconds. What is predicted to take no longer runs in lanes: workers would gain less than they cost."""
+
+LISTEN = 0.5
+"""Seconds after which a wait looks whether a signal has come."""
 
 
 class Lanes:
@@ -55,10 +59,12 @@ class Lanes:
 
     def wait(self) -> tuple[str, StepResult]:
         """The next result; only when something runs."""
-        # Without a limit, a wait for a queue does not hear Ctrl-C on every system.
-        found = self._results.get(timeout=1e6)
-        self._running -= 1
-        return found
+        # Not for ever: a signal that comes just before the wait begins is heard only after it.
+        while True:
+            with suppress(Empty):
+                found = self._results.get(timeout=LISTEN)
+                self._running -= 1
+                return found
 
     def close(self) -> None:
         """End what still runs, and the threads."""
