@@ -127,7 +127,9 @@ class Watching:
                 self._companion.tick()
 
     def _timeout(self) -> float | None:
-        waits = [None if self._unusable else self._loop.next(time.time())] if not self._quit else [1.0]
+        waits: list[float | None] = [1.0]
+        if not self._quit:
+            waits = [None if self._unusable else self._loop.next(time.time())]
         if self._companion is not None:
             waits.append(self._companion.wait())
         known = [wait for wait in waits if wait is not None]
