@@ -32,6 +32,7 @@ PASSED = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_B
 """What changes the result."""
 CONFIGURATION = (".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain")
 """Looked for in every folder above."""
+TESTS = ("tests", "examples", "benches")
 STAMP = ".pytest-build"
 REPORT = ".reports/cargo-test.xml"
 
@@ -68,6 +69,8 @@ class _Code:
     """What a build reads, as patterns."""
     tests: tuple[str, ...]
     """What tests read."""
+    folders: str
+    """Those of the folders of tests that are there: cargo looks, whatever it builds."""
 
 
 class RustBuilder:
@@ -150,6 +153,7 @@ def _step(
         inputs=code.build if name == "build" else code.tests,
         # Generated code lies among the sources.
         takes_outputs=True,
+        facts=(("folders of tests", code.folders),),
         state=(path_of(component, target),),
         pass_env=PASSED,
         network_env=NETWORK,
@@ -160,7 +164,7 @@ def _step(
 
 
 def _run(cargo: str, flags: str, target: str, *, report: bool) -> Iterator[list[str] | str]:
-    call = f'{cargo} --config "$paths" --locked --target-dir {target} {flags}'.rstrip()
+    call = f"{cargo} --locked --target-dir {target} {flags}".rstrip()
     if not report:
         yield call
         return
@@ -174,10 +178,18 @@ def _run(cargo: str, flags: str, target: str, *, report: bool) -> Iterator[list[
 
 
 def _nameless(component: Component) -> Iterator[str]:
-    """Lines that keep the checkout's and the user's folders out of what is compiled. The user's own flags go before."""
+    """Lines that keep the checkout's and the user's folders out of what is compiled, beside flags of the user's own.
+
+    cargo parts the variable at spaces, so folders with one in their names stay in.
+    """
     yield f"root=$(cd {shlex.quote(from_component(component, ''))} && pwd -P)"
     yield "home=${CARGO_HOME:-$HOME/.cargo}"
-    yield """paths="build.rustflags=['--remap-path-prefix=$root=.', '--remap-path-prefix=$home=cargo']\""""
+    yield 'case "$root$home" in *" "*) ;; *)'
+    yield (
+        '  export CARGO_BUILD_RUSTFLAGS="${CARGO_BUILD_RUSTFLAGS:-}'
+        ' --remap-path-prefix=$root=. --remap-path-prefix=$home=cargo"'
+    )
+    yield "esac"
 
 
 def _honest(target: str, folders: list[str]) -> Iterator[list[str] | str]:
@@ -247,8 +259,15 @@ def _code(component: Component, workspace: Workspace) -> _Code:
     above = [posixpath.join(folder, name) for folder in _above(component.path) for name in CONFIGURATION]
     files |= dict.fromkeys([lock, *(path for path in above if workspace.exists(path))])
     build = _inputs(component, own, everything, workspace, ())
-    tests = _inputs(component, own, everything, workspace, ("tests", "examples", "benches"))
-    return _Code(own=tuple(own), all=tuple(everything), build=(*build, *files), tests=(*tests, *files))
+    tests = _inputs(component, own, everything, workspace, TESTS)
+    there = [path for package in everything for path in (posixpath.join(package.folder, name) for name in TESTS)]
+    return _Code(
+        own=tuple(own),
+        all=tuple(everything),
+        build=(*build, *files),
+        tests=(*tests, *files),
+        folders=",".join(path for path in there if workspace.exists(path)),
+    )
 
 
 def _packages(

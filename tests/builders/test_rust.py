@@ -47,11 +47,11 @@ def test_the_steps(planned):
     steps = planned(RustBuilder, FILES)
     assert list(steps) == ["build", "test"]
     build = steps["build"]
-    assert 'cargo build --profile release --config "$paths" --locked --target-dir target/build\n' in build.command
+    assert 'cargo build --profile release --locked --target-dir target/build\n' in build.command
     assert build.command.endswith("\nmkdir -p bin\ncp target/build/release/app bin/")
     assert build.outputs == (Output(path="app/bin", directory=True),)
     assert build.state == ("app/target/build",)
-    assert 'cargo test --no-fail-fast --config "$paths" --locked --target-dir target/test' in steps["test"].command
+    assert 'cargo test --no-fail-fast --locked --target-dir target/test' in steps["test"].command
     assert steps["test"].junit == ("app/.reports/cargo-test.xml",)
     assert steps["test"].after == ("app:build",)
 
@@ -179,7 +179,8 @@ REBUILD = {
     "cargo's configuration above": (lambda d: d.write(".cargo/config.toml", "[build]\n"), ALL),
     "the toolchain that is asked for": (lambda d: d.write("rust-toolchain.toml", "[toolchain]\n"), ALL),
     "a test": (lambda d: d.append("app/tests/it.rs", "\n"), {"test", "clippy"}),
-    "an example": (lambda d: d.write("app/examples/e.rs", ""), {"test", "clippy"}),
+    "a folder of examples": (lambda d: d.write("app/examples/e.rs", ""), ALL),
+    "another test": (lambda d: d.write("app/tests/more.rs", ""), {"test", "clippy"}),
     "a feature": (lambda d: d.options.update(features=("fast",)), ALL),
 }
 
