@@ -209,7 +209,8 @@ class Checkout:
     def _finish(self, build: Build, status: int, started: float) -> None:
         build.close()
         if build.tracing is not None:
-            self.notes += build.tracing.notes()
+            unrun = (Outcome.FRESH, Outcome.RESTORED)
+            self.notes += build.tracing.notes(sum(record.outcome in unrun for record in build.records.values()))
         records = list(build.records.values())
         counts = {outcome.value: n for outcome in Outcome if (n := sum(r.outcome is outcome for r in records))}
         facts: dict[str, Any] = {"exit": status, "counts": counts, "seconds": max(0.0, time.time() - started)}

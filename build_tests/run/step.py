@@ -63,8 +63,8 @@ class Order:
     share: bool = False
     """Name the outputs as other machines would, for the artifact cache and for the keys of dependents."""
     trace: dict[str, Any] | None = None
-    """Trace the tool: `strace`, its path; `readable`, the outputs of dependencies (folders with a trailing /). Or `why`
-    that can't be."""
+    """Trace the tool: `strace`, its path; `looks`, whether calls that open nothing are traced too; `readable`, the
+    outputs of dependencies (folders with a trailing /). Or `why` that can't be."""
 
     def dump(self) -> str:
         """As one JSON text."""

@@ -43,7 +43,8 @@ class Tracing:
             return {"why": f"its daemons ({', '.join(daemons)}) work outside of it"}
         if isinstance(self._tracer, str):
             return {"why": self._tracer}
-        return {"strace": self._tracer.path, "readable": sorted(self._readable(label))}
+        # Strict rules alone want findings, and that a file was looked for is none.
+        return {"strace": self._tracer.path, "looks": self._asked, "readable": sorted(self._readable(label))}
 
     def _readable(self, label: str) -> Iterator[str]:
         step = self._graph.steps[label]
@@ -75,9 +76,14 @@ class Tracing:
         else:
             result.warnings += lines
 
-    def notes(self) -> list[str]:
-        """The end of the run, in lines."""
-        return list(trace_report.summary(self.results)) if self.results else []
+    def notes(self, unrun: int) -> list[str]:
+        """The end of the run, in lines; `unrun`: how many steps went well without a run, so without a trace."""
+        if not self.results and not self._asked:
+            return []
+        lines = list(trace_report.summary(self.results, unrun))
+        if self.unproven:
+            lines.append("the run fails: strict rules and --build-trace ask that every step that ran is verified")
+        return lines
 
     @property
     def told(self) -> set[str]:

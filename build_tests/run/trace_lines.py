@@ -51,9 +51,11 @@ class Sink(Protocol):
 
 FILE_CALLS = (
     "open,openat,?openat2,creat,execve,?execveat,rename,renameat,?renameat2,link,linkat,symlink,symlinkat,unlink,"
-    "unlinkat,mkdir,mkdirat,truncate,chmod,fchmod,fchmodat,?fchmodat2,readlink,readlinkat,stat,lstat,newfstatat,"
-    "?statx,access,faccessat,?faccessat2,getdents,getdents64,chdir,fchdir,clone,?clone3,fork,vfork"
+    "unlinkat,mkdir,mkdirat,truncate,chmod,fchmod,fchmodat,?fchmodat2,getdents,getdents64,chdir,fchdir,clone,?clone3,"
+    "fork,vfork"
 )
+LOOKS = "readlink,readlinkat,stat,lstat,newfstatat,?statx,access,faccessat,?faccessat2"
+"""Calls that only ask whether a file is there: most of all calls, and no finding comes of them."""
 OTHER_CALLS = "connect,bind,getsockname,io_uring_setup,unshare,setns,chroot,pivot_root,mount,ptrace,open_by_handle_at"
 CALLS = f"{FILE_CALLS},{OTHER_CALLS}"
 """What strace is asked to show; a leading ? = where the system knows it."""

@@ -49,11 +49,15 @@ def finding(step: Step, traced: Traced, inputs: Collection[str], config: Config)
     return [scrub(line) for line in lines]
 
 
-def summary(results: Sequence[tuple[str, Traced]]) -> Iterator[str]:
-    """The trace of a whole run, by label: how many of what, and why which could not be told."""
+def summary(results: Sequence[tuple[str, Traced]], unrun: int = 0) -> Iterator[str]:
+    """The trace of a whole run, by label: how many of what, and why which could not be told; `unrun`: not traced."""
     counts = Counter(traced.status for _, traced in results)
-    words = {"clean": "clean", "undeclared": "with undeclared files", "unverified": "unverified"}
-    yield "trace: " + ", ".join(f"{counts[status]} {word}" for status, word in words.items() if counts[status])
+    counts["unrun"] = unrun
+    words = {
+        "clean": "clean", "undeclared": "with undeclared files", "unverified": "unverified",
+        "unrun": "not run and so not traced",
+    }  # fmt: skip
+    yield "trace: " + (", ".join(f"{counts[status]} {word}" for status, word in words.items() if counts[status]) or "-")
     unverified = [(label, traced) for label, traced in results if traced.status == "unverified"]
     by_reason: dict[str, list[str]] = {}
     for label, traced in unverified:

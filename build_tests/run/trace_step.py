@@ -24,7 +24,10 @@ def run_traced(
     """
     asked: dict[str, Any] = order.trace or {}
     try:
-        trace = Trace(Strace(path=asked["strace"]), root, command.cwd, declared(order, outputs), command.env)
+        trace = Trace(
+            Strace(path=asked["strace"]), root, command.cwd, declared(order, outputs), command.env,
+            looks=asked["looks"],
+        )  # fmt: skip
     except OSError as error:
         return guardian.run(command), Traced(status="unverified", why=[f"it can't be traced: {error.strerror}"])
     try:

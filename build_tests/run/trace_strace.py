@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from build_tests.run.trace import Declared, Traced, Watched
-from build_tests.run.trace_lines import CALLS, DECODED, Lines
+from build_tests.run.trace_lines import CALLS, DECODED, LOOKS, Lines
 
 PIPE_BYTES = 1 << 20
 LULL = 0.004
@@ -40,11 +40,12 @@ class Strace:
 
     path: str
 
-    def prefix(self, output: str) -> tuple[str, ...]:
-        """What stands in front of a command, to trace it into `output`."""
+    def prefix(self, output: str, *, looks: bool = True) -> tuple[str, ...]:
+        """What stands in front of a command, to trace it into `output`; without `looks` only what opens files."""
+        calls = f"{CALLS},{LOOKS}" if looks else CALLS
         return (
             self.path, "-DD", "-f", "--seccomp-bpf", "-q", "-y", "-a", "1", "-I", "never", "-e", f"verbose={DECODED}",
-            "-e", f"trace={CALLS}", "-e", "inject=io_uring_setup:error=ENOSYS", "-o", output, "--",
+            "-e", f"trace={calls}", "-e", "inject=io_uring_setup:error=ENOSYS", "-o", output, "--",
         )  # fmt: skip
 
 
@@ -83,15 +84,22 @@ def _fault(strace: Strace) -> str:
 class Trace:
     """One traced run of a command. Give `prefix` to the guardian, then `finish`."""
 
-    def __init__(
-        self, strace: Strace, root: str, folder: str, declared: Declared, environment: Mapping[str, str]
+    def __init__(  # noqa: PLR0913 - what a command runs with
+        self,
+        strace: Strace,
+        root: str,
+        folder: str,
+        declared: Declared,
+        environment: Mapping[str, str],
+        *,
+        looks: bool = True,
     ) -> None:
         """Raises OSError: there is no pipe to be had."""
         self._watched = Watched(root, declared, time.time())
         self._reading, self._writing = os.pipe()
         with suppress(OSError):
             _enlarge(self._writing)
-        self.prefix: Sequence[str] = strace.prefix(f"/proc/{os.getpid()}/fd/{self._writing}")
+        self.prefix: Sequence[str] = strace.prefix(f"/proc/{os.getpid()}/fd/{self._writing}", looks=looks)
         roots = self._watched.roots if all(_PLAIN.match(path) for path in self._watched.roots) else (b"",)
         self._lines = Lines(self._watched, os.fsencode(os.path.realpath(folder)), _named(environment), roots)
         self._fault = ""

@@ -39,14 +39,14 @@ class Rig:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
-    def order(self, argv, *, traced=True, readable=(), **fields):
+    def order(self, argv, *, traced=True, looks=True, readable=(), **fields):
         return Order(**{
             "label": "a:step", "argv": argv, "folder": "a", "environment": {"PATH": os.environ["PATH"]}, "secrets": [],
             "key": "k", "log": str(self.log), "outputs": [["a/out", True, "content", False]], "patterns": ["a/*.txt"],
             "inputs": [["a/in.txt", "f", "d"]], "known": [], "manifest": [], "interrupted": True, "clean": True,
             "state": ["a/state"], "drop_state": False, "timeout": 60.0, "retries": [0, 0.1, []], "daemons": [],
             "junit": [], "hints": {},
-            "trace": {"strace": self.strace.path, "readable": list(readable)} if traced else None,
+            "trace": {"strace": self.strace.path, "looks": looks, "readable": list(readable)} if traced else None,
         } | fields)  # fmt: skip
 
     def run(self, argv, **options):
@@ -164,6 +164,16 @@ def test_what_is_looked_for_looked_at_and_listed_is_kept_apart(rig):
     assert seen.missing == ["b/no.cfg"]  # new.txt is meant by a pattern: the step would run again
     assert seen.seen == ["b/other.txt"]
     assert seen.listed == ["b"]
+
+
+def test_without_looks_findings_are_the_same(rig):
+    script = "test ! -e ../b/no.cfg; cat ../b/other.txt; cat none 2>&1 || true; mv ../b/other.txt ../b/new"
+    seen = rig.sh(script)
+    (rig.root / "b/new").rename(rig.root / "b/other.txt")
+    less = rig.sh(script, looks=False)
+    assert (seen.reads, seen.writes) == (less.reads, less.writes) == (["b/other.txt"], ["b/new", "b/other.txt"])
+    assert seen.missing == ["a/none", "b/no.cfg"]
+    assert less.missing == ["a/none"]
 
 
 def test_git_and_caches(rig):

@@ -123,6 +123,8 @@ def test_without_strace_nothing_is_called_clean(build_workspace, tmp_path, optio
     assert "trace: 3 unverified" in result.output
     assert "strace is not installed (apt install strace)" in result.output
     assert {record.trace["status"] for record in result.steps.values()} == {"unverified"}
+    assert ("the run fails: strict rules and --build-trace" in result.output) == bool(status)
+    assert "trace: 3 not run and so not traced" in ws.build("--build-trace").output
 
 
 def test_steps_with_daemons_are_not_verified(build_workspace):
