@@ -171,7 +171,7 @@ class _Steps:
     def _scripts(self) -> Iterator[str]:
         """What Gradle reads whatever it is asked for: every module's build file, since each can change the others."""
         root = self._component.path
-        names = (*SETTINGS, "gradle.properties", "gradle/", "gradlew", "gradle.lockfile")
+        names = (*SETTINGS, "gradle.properties", "local.properties", "gradle/", "gradlew", "gradle.lockfile")
         yield from present(self._workspace, root, names)
         for module in self._build.modules.values():
             front = f"{module.folder}/" if module.folder else ""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .kotlin import KotlinOptions
 
 MAVEN = Tool(name="mvn", hint="apt install maven")
-CONFIGURED = ("mvnw", ".mvn/")
 FLAGS = ("--batch-mode", "--quiet", "--no-transfer-progress", "-Dstyle.color=never", "-Dkotlin.compiler.daemon=false")
 REPORTS = "target/surefire-reports"
 COVERAGE = "target/jacoco.exec"
@@ -233,7 +232,7 @@ class _Steps:
 
     def _step(self, name: str, goals: tuple[str, ...], needs: Needs, *, inputs: tuple[str, ...], **fields: Any) -> Step:
         module, component = self._module, self._module.component
-        configured = present(self._workspace, component.path, CONFIGURED)
+        configured = self._configuration()
         wrapper = path_of(component, "mvnw") in configured
         return Step(
             component=component.name,
@@ -249,6 +248,14 @@ class _Steps:
             resources=Resources(locks=(f"maven:{module.folder}",)),
             **fields,
         )
+
+    def _configuration(self) -> list[str]:
+        """The wrapper, and the nearest `.mvn`: Maven looks for it from the module's folder upwards."""
+        found = present(self._workspace, self._module.component.path, ("mvnw",))
+        folder = self._module.folder
+        while not (nearest := present(self._workspace, folder, (".mvn/",))) and folder:
+            folder = posixpath.dirname(folder)
+        return found + nearest
 
     def _command(self, goals: tuple[str, ...], needs: Needs, outputs: tuple[Output, ...], *, wrapper: bool) -> str:
         above = f"{self._module.folder}/" if self._module.folder else ""

@@ -283,6 +283,12 @@ def test_the_repositorys_own_wrapper_is_what_runs(planned, run, tmp_path):
     assert [tool.name for tool in steps["money-compile"].tools] == ["java"]
 
 
+@pytest.mark.parametrize("folder", ["", "app/", "app/money/"])
+def test_mavens_configuration_is_looked_for_upwards(planned, folder):
+    steps = planned(KotlinBuilder, SHOP | {f"{folder}.mvn/maven.config": "-T1"})
+    assert f"{folder}.mvn/" in steps["money-compile"].inputs
+
+
 # What a step leaves
 
 
