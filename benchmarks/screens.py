@@ -42,12 +42,13 @@ def svg(screen):
             while x < screen.columns and (row[x].fg, row[x].bold) == (first.fg, first.bold):
                 x += 1
             text = "".join(row[i].data for i in range(start, x))
+            if x == screen.columns:
+                text = text.rstrip()
             if text.strip():
                 weight = ' font-weight="bold"' if first.bold else ""
                 colour = COLOURS.get(first.fg, COLOURS["default"])
-                parts.append(
-                    f'<tspan x="{10 + start * COLUMN:.1f}" fill="{colour}"{weight} xml:space="preserve">{escape(text)}</tspan>'
-                )
+                place = f'x="{10 + start * COLUMN:.1f}" textLength="{len(text) * COLUMN:.1f}" xml:space="preserve"'
+                parts.append(f'<tspan {place} fill="{colour}"{weight}>{escape(text)}</tspan>')
         lines.append(f'<text y="{10 + (y + 1) * ROW - 4}">{"".join(parts)}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
