@@ -114,6 +114,12 @@ def manager_of(root: Package, workspace: Workspace) -> tuple[Manager, str]:
         chosen = there[0] if there else MANAGERS[0]
     lockfile = _lockfile(chosen, root, workspace)
     if not lockfile:
+        if home := _workspace_above(root, workspace):
+            path = f"//{home.rpartition('/')[0]}"
+            raise ManifestError(
+                f"{root.folder} has no lockfile of its own: it is one of the packages of {home}",
+                hint=f"make that the component (path: {path}); its packages have steps of their own",
+            )
         raise ManifestError(
             f"{below(root.folder, chosen.lockfiles[-1])} is missing: without a lockfile two machines install different "
             "things",
@@ -127,6 +133,17 @@ def manager_of(root: Package, workspace: Workspace) -> tuple[Manager, str]:
 def _lockfile(manager: Manager, root: Package, workspace: Workspace) -> str:
     paths = (below(root.folder, name) for name in manager.lockfiles)
     return next((path for path in paths if workspace.exists(path)), "")
+
+
+def _workspace_above(root: Package, workspace: Workspace) -> str:
+    """The package.json above this folder that has a lockfile beside it, or ""."""
+    folder = root.folder
+    while folder:
+        folder = folder.rpartition("/")[0]
+        locks = (below(folder, name) for manager in MANAGERS for name in manager.lockfiles)
+        if workspace.exists(below(folder, "package.json")) and any(map(workspace.exists, locks)):
+            return below(folder, "package.json")
+    return ""
 
 
 def _named(root: Package) -> str:

@@ -30,9 +30,9 @@ def inputs_of(
     package, workspace = task.package, repository.workspace
     yield from _own_folder(task, repository)
     yield from _tests(task, repository)
-    yield from _inputs.shared(package, workspace)
+    yield from repository.shared(package)
     if package is not repository.root:
-        yield from _inputs.shared(repository.root, workspace)
+        yield from repository.shared(repository.root)
     yield from files_of(repository.manager, repository.root, workspace)
     if repository.lock is None:
         yield repository.lockfile
@@ -117,10 +117,11 @@ def _entered_past(other: Package, outputs: Iterable[str]) -> bool:
 
 
 def _own_build(task: Task, tasks: Iterable[Task]) -> Iterator[str]:
-    """A test that names what the package's own build makes comes after it."""
+    """What the package's own build makes, where a script names it, or where a test may import its package by name."""
     folder = below(task.package.folder, "")
     words = [word.removeprefix("./") for call in task.script.calls for word in call.arguments]
+    entries = list(entry_points(task.package.manifest)) if task.name.startswith("test") else []
     for path in (path for one in tasks if one.builds for path in one.doings.outputs):
-        name = path.removeprefix(folder).rstrip("/")
-        if any(word.startswith(name) for word in words):
+        name = path.removeprefix(folder)
+        if any(word.startswith(name.rstrip("/")) for word in words) or any(text.startswith(name) for text in entries):
             yield path

@@ -77,7 +77,7 @@ class Look:
 
 def doings_of(script: Script, look: Look) -> Doings:
     """All that the script's programs do. Raises ManifestError: a configuration that can't be read."""
-    found = Doings()
+    found = Doings(reads=tuple(_named_elsewhere(script, look)))
     for call in script.calls:
         if call.program in _RULES:
             found += _RULES[call.program](call, look)
@@ -91,6 +91,14 @@ def doings_of(script: Script, look: Look) -> Doings:
         report = look.path(REPORT)
         found += replace(told, outputs=(report,), junit=(report,))
     return found
+
+
+def _named_elsewhere(script: Script, look: Look) -> Iterator[str]:
+    """The files outside the package that a script names: `node ../../tools/make.mjs`."""
+    for word in (word for call in script.calls for word in call.arguments if word.startswith("../")):
+        path = look.path(word)
+        if not path.startswith("../") and not any(char in path for char in "*?[\\") and look.workspace.exists(path):
+            yield path
 
 
 def fallback_outputs(look: Look) -> tuple[str, ...]:

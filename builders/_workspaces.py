@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from build_tests.core.builder import ManifestError, Workspace, pattern_from_root
@@ -22,6 +22,10 @@ class Package:
     prefix: str
     """In front of its steps' names: `ui.`, or "" for the component's own package."""
     manifest: Mapping[str, Any]
+    dependencies: Mapping[str, str]
+    """Name → range, of every kind."""
+    runtime: Mapping[str, str]
+    """Those that its users get as well."""
 
     @property
     def name(self) -> str:
@@ -34,21 +38,14 @@ class Package:
         found = self.manifest.get("scripts", {})
         return {name: text for name, text in found.items() if isinstance(text, str)}
 
-    @property
-    def dependencies(self) -> Mapping[str, str]:
-        """Name → range, of every kind."""
-        found: dict[str, str] = {}
-        for kind in reversed(KINDS):
-            listed = self.manifest.get(kind) or {}
-            if isinstance(listed, dict):
-                found.update((name, text) for name, text in listed.items() if isinstance(text, str))
-        return found
 
-    @property
-    def runtime(self) -> Mapping[str, str]:
-        """Those dependencies that its users get as well."""
-        listed = (self.manifest.get(kind) for kind in RUNTIME)
-        return {name: text for each in listed if isinstance(each, dict) for name, text in each.items()}
+def _dependencies(manifest: Mapping[str, Any], kinds: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for kind in kinds:
+        listed = manifest.get(kind)
+        if isinstance(listed, dict):
+            found.update((name, text) for name, text in listed.items() if isinstance(text, str))
+    return found
 
 
 def package_at(folder: str, workspace: Workspace, *, inside: str = "", prefix: str = "") -> Package:
@@ -60,7 +57,14 @@ def package_at(folder: str, workspace: Workspace, *, inside: str = "", prefix: s
         raise ManifestError(f"{path} is no JSON: {error}", file=path, line=getattr(error, "lineno", 0)) from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("scripts", {}), dict):
         raise ManifestError(f"{path} is no package manifest", file=path)
-    return Package(folder=folder, inside=inside, prefix=prefix, manifest=manifest)
+    return Package(
+        folder=folder,
+        inside=inside,
+        prefix=prefix,
+        manifest=manifest,
+        dependencies=_dependencies(manifest, reversed(KINDS)),
+        runtime=_dependencies(manifest, RUNTIME),
+    )
 
 
 def members_of(root: Package, workspace: Workspace) -> list[Package]:
@@ -68,9 +72,7 @@ def members_of(root: Package, workspace: Workspace) -> list[Package]:
     folders = _folders(root, workspace)
     packages = [package_at(f, workspace, inside=f[len(root.folder) :].lstrip("/")) for f in folders]
     names = _prefixes(packages)
-    return [
-        Package(folder=p.folder, inside=p.inside, prefix=f"{names[p.folder]}.", manifest=p.manifest) for p in packages
-    ]
+    return [replace(package, prefix=f"{names[package.folder]}.") for package in packages]
 
 
 def patterns_of_workspace(root: Package, workspace: Workspace) -> list[str]:

@@ -116,7 +116,7 @@ def _step(repository: Repository, task: Task, left: Left, inputs: Iterable[str])
         outputs=tuple(Output(path=path.rstrip("/"), directory=path.endswith("/")) for path in left.outputs),
         depends_on=install if whole else (),
         after=() if whole else install,
-        facts=tuple(repository.facts(package)),
+        facts=repository.facts(package),
         env=(*_env(task), *task.doings.env),
         network_env=NETWORK,
         tools=tuple(_tools(task, repository)),

@@ -342,6 +342,7 @@ def test_buns_binary_lockfile_counts_as_a_whole(planned):
         ({"app/package.json": "{"}, "package.json is no JSON"),
         ({"app/package.json": "[]"}, "no package manifest"),
         ({"app/package.json": "{}"}, "package-lock.json is missing"),
+        ({"app/package.json": "{}", "package.json": "{}", "bun.lock": "{}"}, "one of the packages of package.json"),
         ({"app/package.json": '{"packageManager": "pnpm@9"}', "app/yarn.lock": ""}, "pnpm-lock.yaml is missing"),
         ({"app/package.json": '{"packageManager": "cargo@9"}'}, "'cargo' is not known"),
         ({"app/package.json": "{}", "app/yarn.lock": "", "app/bun.lock": "{}"}, "yarn.lock and app/bun.lock: which"),

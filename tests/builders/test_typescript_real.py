@@ -75,6 +75,42 @@ def test_a_workspace_is_installed_once_and_built_in_order(build_workspace, manag
     assert third["web:core.build"] is Outcome.FRESH
 
 
+def many(ws, count):
+    """Packages that need no registry, each on the one of half its number."""
+    ws.write("build.yml", 'version: "2.0"\ncomponents:\n  web: {kind: typescript}\n')
+    lock = {"": {"name": "web", "workspaces": ["packages/*"]}}
+    for i in range(count):
+        needs = {f"@w/p{i // 2}": "1.0.0"} if i else {}
+        scripts = {"build": "node ../../make.js", "test": "node --test"}
+        manifest = {"name": f"@w/p{i}", "version": "1.0.0", "main": "dist/index.js", "dependencies": needs}
+        ws.write(f"web/packages/p{i}/package.json", json.dumps(manifest | {"scripts": scripts}))
+        ws.write(f"web/packages/p{i}/src/name.txt", f"p{i}")
+        ws.write(f"web/packages/p{i}/p.test.js", "require('node:test').test('has a name', () => require('.').length || no())\n")
+        lock |= {f"packages/p{i}": manifest, f"node_modules/@w/p{i}": {"resolved": f"packages/p{i}", "link": True}}
+    ws.write("web/package.json", json.dumps(lock[""]))
+    ws.write("web/package-lock.json", json.dumps({"name": "web", "lockfileVersion": 3, "requires": True, "packages": lock}))
+    ws.write("web/make.js", """
+const fs = require("fs"), { dependencies } = JSON.parse(fs.readFileSync("package.json"));
+const names = [fs.readFileSync("src/name.txt", "utf8"), ...Object.keys(dependencies).map((name) => require(name))];
+fs.mkdirSync("dist");
+fs.writeFileSync("dist/index.js", `module.exports = ${JSON.stringify(names.join(" on "))}`);
+""")
+
+
+@pytest.mark.real("npm", "node")
+def test_thirty_packages_are_built_from_a_build_file_of_three_lines(build_workspace):
+    ws = build_workspace
+    many(ws, 30)
+    first = ws.build("-n2")
+    assert first.status == 0, first.output
+    assert len(first.ran) == 61
+    assert ws.read("web/packages/p29/dist/index.js") == 'module.exports = "p29 on p14 on p7 on p3 on p1 on p0"'
+    ws.write("web/packages/p14/src/name.txt", "other")
+    second = ws.build("-n2")
+    assert set(second.ran) == {f"web:p{i}.{step}" for i in (14, 28, 29) for step in ("build", "test")}, second.output
+    assert set(ws.build("-n2").outcomes().values()) == {"fresh"}
+
+
 LOCK = Path(__file__).parent.parent / "data" / "lockfiles" / "tools.package-lock.json"
 TOOLS = json.loads(LOCK.read_text(encoding="utf-8"))["packages"]
 COMPOSITE = {
@@ -180,7 +216,7 @@ def a_change_and_back(box):
 def what_tsc_must_not_leave_behind(box):
     # a comment that does not reach the output ends at tsc
     box.edit(f"{CORE}/src/old.ts", "export", "// why\nexport")
-    assert box.ran()[0] == {"core.build"}
+    assert box.ran()[0] == {"core.build", "core.test"}
     # a source that is gone leaves nothing
     (box.ws.root / CORE / "src/old.ts").unlink()
     box.edit(f"{CORE}/src/index.ts", 'export { old } from "./old.js";\n', "")
@@ -208,5 +244,5 @@ def what_concerns_few_or_nobody(box):
     box.edit(f"{CORE}/src/total.ts", "): number", "): string")
     names, result = box.ran(1)
     assert names == {"core.build"}
-    assert "src/total.ts(1,51): error TS2322" in result.output
+    assert "src/total.ts(1,52): error TS2322" in result.output
     assert result["web:site.build"] is Outcome.BLOCKED

@@ -64,9 +64,9 @@ def test_what_a_package_depends_on_is_built_before_and_that_is_an_edge(planned):
         "app:install": set(),
         "app:lint": set(),
         "app:core.build": set(),
-        "app:core.test": set(),
+        "app:core.test": {"app:core.build"},
         "app:ui.build": {"app:core.build"},
-        "app:ui.test": {"app:core.build"},
+        "app:ui.test": {"app:core.build", "app:ui.build"},  # it may import its own package by name
         "app:site.build": {"app:core.build", "app:ui.build"},
     }
     [install] = [edge for edge in graph.edges["app:ui.build"] if edge.label == "app:install"]
@@ -226,6 +226,14 @@ def test_what_must_not_outlive_the_outputs_is_removed_first(planned):
     assert "rm -f tsconfig.tsbuildinfo\ntsc -b" in core.command
     assert core.state == ("app/packages/core/tsconfig.tsbuildinfo",)
     assert matches(core.inputs, "app/packages/core/test/a.ts")  # without include, tsc reads all
+
+
+def test_a_file_outside_that_a_script_names_is_read(planned):
+    core = manifest("@shop/core", scripts={"build": "node ../../tools/make.mjs ../../none ../../../../out && cp ../../*.txt x"})
+    files = monorepo(**{"packages/core/package.json": core, "tools/make.mjs": ""})
+    inputs = planned(TypeScriptBuilder, files)["core.build"].inputs
+    assert "app/tools/make.mjs" in inputs
+    assert not [path for path in inputs if "none" in path or "out" in path]
 
 
 # At size
