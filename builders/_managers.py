@@ -73,7 +73,7 @@ MANAGERS = (
         install=("yarn", "install", "--immutable"),
         lockfiles=("yarn.lock",),
         settings=(".yarnrc.yml",),
-        state=(".yarn/install-state.gz", ".pnp.cjs", ".pnp.loader.mjs"),
+        state=(".yarn/install-state.gz", ".pnp.loader.mjs"),
         env=(("YARN_ENABLE_TELEMETRY", "0"),),
         hooks=False,
         make_lock="yarn install --mode=update-lockfile",

@@ -83,7 +83,8 @@ def _other_packages(
     task: Task, repository: Repository, tasks: Mapping[str, Sequence[Task]], left: Callable[[Task], Left]
 ) -> Iterator[str]:
     for other in _needed(task, repository):
-        yield below(other.folder, "package.json")
+        # Vite and esbuild look for the tsconfig.json of whatever they bundle.
+        yield from (path for path in repository.shared(other) if path.endswith(".json"))
         outputs = [path for one in tasks[other.inside] if one.builds for path in left(one).outputs]
         if not outputs or _entered_past(other, outputs) or compiled_by(task, other):
             yield from _inputs.everything(other, others=(), workspace=repository.workspace)

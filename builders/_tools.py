@@ -242,9 +242,10 @@ def keeps_to_itself(script: Script, look: Look) -> bool:
 
 
 def _vitest(script: Script, call: Call, _: Look) -> Doings | None:
-    if call.has("--reporter", "--outputFile"):
+    if call.has("--reporter", "--outputFile", "--cache", "--no-cache"):
         return None
-    flags = f"--reporter=default --reporter=junit --outputFile.junit={REPORT}"
+    # Its cache orders tests by the last run's times, and lies where install's outputs are.
+    flags = f"--no-cache --reporter=default --reporter=junit --outputFile.junit={REPORT}"
     return Doings(command=f"{script.text} {flags}")
 
 

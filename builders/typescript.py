@@ -92,7 +92,11 @@ def _install(repository: Repository) -> Step:
             repository.lockfile,
             *files_of(manager, root, repository.workspace),
         ),
-        outputs=tuple(Output(path=path, directory=True, identity=Identity.INSTALLED) for path in folders),
+        outputs=(
+            *(Output(path=path, directory=True, identity=Identity.INSTALLED) for path in folders),
+            # Some keep it in git.
+            *((Output(path=below(root.folder, ".pnp.cjs"), tracked=True),) if manager.plug_and_play else ()),
+        ),
         env=manager.env,
         network_env=NETWORK,
         state=tuple(below(root.folder, name) for name in manager.state),

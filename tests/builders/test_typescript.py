@@ -180,7 +180,7 @@ NODE_FLAGS = (
     "node --test-reporter=spec --test-reporter-destination=stdout --test-reporter=junit "
     "--test-reporter-destination=reports/junit.xml --test test/"
 )
-VITEST_FLAGS = "--reporter=default --reporter=junit --outputFile.junit=reports/junit.xml"
+VITEST_FLAGS = "--no-cache --reporter=default --reporter=junit --outputFile.junit=reports/junit.xml"
 
 
 @pytest.mark.parametrize(

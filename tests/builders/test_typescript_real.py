@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,14 +53,26 @@ def workspace(ws, manager):
     shutil.rmtree(ws.root / "web/node_modules", ignore_errors=True)
 
 
+YARNS_OWN = {"web/.yarn/install-state.gz", "web/yarn.lock", "web/packages/core/package.json", "web/packages/ui/package.json"}
+"""With Plug'n'Play yarn starts each program, and reads these for itself; facts say what of them matters."""
+
+
+def undeclared(result):
+    """What `--build-trace` found."""
+    lists = re.findall(r"(?:reads|writes) \d+ files? that it does not declare: (.*)", result.output)
+    return {path for text in lists for path in text.split(", ")}
+
+
 @pytest.mark.parametrize(
-    "manager", [pytest.param(name, marks=pytest.mark.real(row[0], "node")) for name, row in MANAGERS.items()]
+    "manager", [pytest.param(name, marks=pytest.mark.real(row[0], "node", "strace")) for name, row in MANAGERS.items()]
 )
 def test_a_workspace_is_installed_once_and_built_in_order(build_workspace, manager):
     ws = build_workspace
     workspace(ws, manager)
-    first = ws.build()
+    first = ws.build("--build-trace")
     assert first.status == 0, first.output
+    assert "unverified" not in first.output, first.output
+    assert undeclared(first) <= (YARNS_OWN if manager == "plug and play" else set()), first.output
     assert set(first.outcomes()) == {"web:install", "web:core.build", "web:ui.build", "web:ui.test"}
     assert ws.read("web/packages/ui/dist/index.js") == "module.exports = 'core says true'"
     assert "declared by no step" not in first.output
@@ -157,9 +170,9 @@ class Toolbox:
         for name, text in FILES.items():
             ws.write(f"web/{name}", text)
 
-    def ran(self, status=0):
+    def ran(self, status=0, *options):
         """The steps that ran, and the whole result."""
-        result = self.ws.build("-n0")
+        result = self.ws.build("-n0", *options)
         assert result.status == status, result.output
         return {label.removeprefix("web:") for label in result.ran}, result
 
@@ -183,11 +196,13 @@ def files_in(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.real("npm", "node")
+@pytest.mark.real("npm", "node", "strace")
 @pytest.mark.slow
 def test_real_tools_through_ten_edits(build_workspace, tmp_path):
     box = Toolbox(build_workspace, tmp_path)
-    assert box.ran()[0] == {"install", "core.build", "core.test", "site.build", "site.lint"}
+    names, result = box.ran(0, "--build-trace")
+    assert names == {"install", "core.build", "core.test", "site.build", "site.lint"}
+    assert "trace: 5 clean\n" in result.output, result.output
     assert box.is_as_built_anew()
     assert "adds up" in box.ws.read(".build/reports/junit.xml")
     assert list((box.ws.root / SITE / "dist").rglob("*.js"))
