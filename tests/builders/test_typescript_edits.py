@@ -89,7 +89,7 @@ REBUILD = {
     "a mode bit": (lambda d: (d.root / CORE_SOURCE).chmod(0o755), CORE),
     "a script": (script, EVERY | {"install"}),  # a manifest is read by all who depend on it
     "a test": (lambda d: d.append("app/packages/core/test/index.ts", "x"), {"core.test", "core.lint"}),
-    "a configuration": (lambda d: d.append("app/packages/core/tsconfig.json", " "), CORE),
+    "a configuration": (lambda d: d.append("app/packages/core/tsconfig.json", " "), EVERY),  # Vite looks for it as well
     "a configuration that it extends": (lambda d: d.append("app/tsconfig.base.json", " "), EVERY),
     "a new configuration": (lambda d: d.write("app/packages/ui/vite.config.ts", ""), UI),
     "a new variable of Vite's": (lambda d: d.write("app/packages/ui/.env.local", "A=1"), UI),
