@@ -131,6 +131,8 @@ class Trust:
     keys: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     """Public keys by scope and key id, as `CacheSettings.keys`."""
     signer: Signer | None = None
+    held: Signer | None = field(default=None, compare=False)
+    """The private key that the job was given, whether or not it is one of its scope."""
     secrets: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
     """HMAC secrets by variable."""
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -253,7 +255,7 @@ def trust_of(settings: CacheSettings, permissions: Permissions, environ: Mapping
     if permissions.signing_key_file is None:
         return trust
     signer, notes = read_signer(permissions.signing_key_file)
-    return replace(_with_signer(trust, signer), notes=(*notes, *_unmatched(trust, signer)))
+    return replace(_with_signer(trust, signer), held=signer, notes=(*notes, *_unmatched(trust, signer)))
 
 
 def exposures(trust: Trust, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -277,8 +279,8 @@ def is_pull_request(environ: Mapping[str, str]) -> bool:
 def _can_write(trust: Trust, key_id: str, public: str) -> bool:
     if algorithm_of(public) == HMAC:
         known = public.partition(":")[2] in dict(trust.secrets)
-        return known or (trust.signer is not None and (trust.signer.algorithm, trust.signer.key_id) == (HMAC, key_id))
-    return trust.signer is not None and same(trust.signer.public, public)
+        return known or (trust.held is not None and (trust.held.algorithm, trust.held.key_id) == (HMAC, key_id))
+    return trust.held is not None and same(trust.held.public, public)
 
 
 def _with_signer(trust: Trust, signer: Signer) -> Trust:

@@ -20,6 +20,7 @@ COMMANDS = {
     "build": ("buildcli", "build"),
     "cache": ("cachecli", "keys and the state of the artifact cache"),
     "clean": ("cleancli", "remove what is stale"),
+    "doctor": ("doctorcli", "tools, versions, servers: what the build needs, and how to get it"),
     "explain": ("explaincli", "what will be built and why, or why it was"),
     "graph": ("graphcli", "which step needs which, and the critical path"),
     "log": ("logcli", "what the last run did, and a command that repeats a step alone"),

@@ -454,6 +454,8 @@ def test_a_pull_request_that_could_write_main_is_told_of(folder):
     assert exposures(holder.trust, {"CI_MERGE_REQUEST_IID": "7"})
     assert exposures(holder.trust, {"GITHUB_EVENT_NAME": "push"}) == ()
     assert exposures(Job(folder, "pr.7", keys=KEYS, private=PR.private).trust, github) == ()
+    # It writes nothing with a key that is not of its scope, but whoever runs in it could.
+    assert "scope main (k1, ed25519)" in " ".join(exposures(Job(folder, "pr.7", keys=KEYS, private=MAIN.private).trust, github))
     reader = Job(folder, "pr.7", keys=HMAC_KEYS, read_scopes=["main"], environ=HMAC_ENVIRON)
     assert "scope main (k1, hmac)" in " ".join(exposures(reader.trust, {}))
 
