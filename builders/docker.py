@@ -97,6 +97,7 @@ class DockerBuilder:
 
     kind: ClassVar[str] = "docker"
     options: ClassVar[type[DockerOptions]] = DockerOptions
+    nests: ClassVar[bool] = True
     suffix: ClassVar[str] = "-image"
 
     @staticmethod

@@ -5,7 +5,9 @@ Which tool it is, the files say: settings.gradle or build.gradle (also .kts), po
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,6 +58,14 @@ class KotlinBuilder:
     def detect(path: str, workspace: Workspace) -> bool:
         """Whether a build of the JVM, or Kotlin sources without one, lie in this folder."""
         return bool(_tool(path, workspace))
+
+    @staticmethod
+    def suggest(path: str, workspace: Workspace, others: Sequence[tuple[str, str]]) -> dict[str, object]:  # noqa: ARG004
+        """What `init` writes down: folders of the build that the Dockerfile beside it copies."""
+        dockerfile = posixpath.join(path, "Dockerfile")
+        text = workspace.read_text(dockerfile) if workspace.exists(dockerfile) else ""
+        copied = re.findall(r"(?m)^COPY (?:--\S+ )*(target/[\w-]+)/? ", text)
+        return {"out": [f"{folder}/" for folder in dict.fromkeys(copied)]} if copied else {}
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
         """Raises ManifestError: a manifest is missing, can't be read, or means what is not supported."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,8 +18,11 @@ from ._buf import GENERATION, MANIFESTS, breaking_step, generation_steps, lint_s
 from ._manifests import from_component, path_of, patterns_of, script
 from ._protofiles import reachable
 from ._protolanguages import GRPC_TOOLS, LANGUAGES, NODE, PLUGINS, PROTOC, Generator, Language
+from ._suggest import generated_folder, mentions
 
 SUMS = Tool(name="sha256sum", version_command=("sha256sum", "--version"), hint="apt install coreutils")
+CONSUMERS = {"kotlin": "java", "python": "python", "typescript": "typescript"}
+"""Kind → the language that its components are most likely to want."""
 FOLDERS = frozenset({"proto", "protos", "protobuf"})
 """Names of folders that hold a schema, however deep in them."""
 
@@ -79,6 +82,23 @@ class ProtobufBuilder:
             return True
         deep = "**/*.proto" if posixpath.basename(path) in FOLDERS else "*.proto"
         return bool(workspace.glob(posixpath.join(path, deep)))
+
+    @staticmethod
+    def suggest(path: str, workspace: Workspace, others: Sequence[tuple[str, str]]) -> dict[str, object]:
+        """What `init` writes down: a language for each component whose manifests name a folder for generated code."""
+        if any(workspace.exists(posixpath.join(path, name)) for name in (*MANIFESTS, GENERATION)):
+            return {}
+        languages: dict[str, object] = {}
+        for kind, folder in others:
+            language = CONSUMERS.get(kind)
+            generated = generated_folder(folder, workspace) if language else ""
+            if language and generated and language not in languages:
+                out: dict[str, object] = {"out": f"//{posixpath.join(folder, generated)}"}
+                if kind == "typescript" and mentions(folder, workspace, "@bufbuild/protoc-gen-es"):
+                    out["plugin"] = f"//{posixpath.join(folder, 'node_modules/.bin/protoc-gen-es')}"
+                languages[language] = out
+        kinds = dict.fromkeys(CONSUMERS[kind] for kind, _ in others if kind in CONSUMERS)
+        return {"languages": languages or {name: {"out": f"gen/{name}"} for name in kinds or ("python",)}}
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
         """Raises ManifestError: nothing to do, a language that is not known, no .proto file, or a broken manifest."""

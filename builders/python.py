@@ -7,7 +7,7 @@ for the wheel.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,6 +20,7 @@ from ._pyenvironment import alone, backend_call, environment_steps
 from ._pylocal import ancestors
 from ._pyproject import load
 from ._pytools import COVERAGE, find
+from ._suggest import generated_sources
 
 REPORT = ".reports/pytest.xml"
 COVERAGE_DATA = ".reports/coverage.data"
@@ -67,6 +68,12 @@ class PythonBuilder:
 
     kind: ClassVar[str] = "python"
     options: ClassVar[type[PythonOptions]] = PythonOptions
+    nests: ClassVar[bool] = True
+
+    @staticmethod
+    def suggest(path: str, workspace: Workspace, others: Sequence[tuple[str, str]]) -> dict[str, object]:  # noqa: ARG004
+        """What `init` writes down: the sources, where some of them are generated."""
+        return generated_sources(path, workspace)
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
         """Raises ManifestError: no pyproject.toml, or none that can be read."""

@@ -7,7 +7,7 @@ of the workspace that it depends on were built to. docs/typescript.md has the ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from ._managers import MANAGERS, NETWORK, NODE, files_of
 from ._manifests import DOWNLOAD, from_component, script
 from ._reads import inputs_of
 from ._repository import Repository, repository_of
+from ._suggest import generated_sources
 from ._tasks import Left, Task, command_of, left_by, tasks_of
 from ._workspaces import below
 
@@ -43,6 +44,7 @@ class TypeScriptBuilder:
 
     kind: ClassVar[str] = "typescript"
     options: ClassVar[type[TypeScriptOptions]] = TypeScriptOptions
+    nests: ClassVar[bool] = True
 
     @staticmethod
     def detect(path: str, workspace: Workspace) -> bool:
@@ -51,6 +53,11 @@ class TypeScriptBuilder:
             return False
         locks = (name for manager in MANAGERS for name in manager.lockfiles)
         return any(workspace.exists(below(path, name)) for name in locks)
+
+    @staticmethod
+    def suggest(path: str, workspace: Workspace, others: Sequence[tuple[str, str]]) -> dict[str, object]:  # noqa: ARG004
+        """What `init` writes down: the sources, where some of them are generated."""
+        return generated_sources(path, workspace)
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
         """Raises ManifestError: no package.json, none that can be read, no lockfile, or two managers' lockfiles."""

@@ -20,11 +20,11 @@ def environment(ws, **more):
     return {**{name: value for name, value in ws.environ.items() if name not in AMBIENT}, **more}
 
 
-def run(ws, *arguments, **more):
+def run(ws, *arguments, seconds=120, **more):
     """`pytest-build ARGUMENTS…` in a workspace; `more` are variables."""
     return subprocess.run(
         [COMMAND, *arguments], cwd=ws.root, env=environment(ws, **more), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
 
 
