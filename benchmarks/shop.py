@@ -19,7 +19,7 @@ from measure import Taken
 HERE = os.path.dirname(os.path.abspath(__file__))
 RESULTS = os.path.join(HERE, "shop.md")
 SHOP = os.path.join("examples", "shop")
-COMPONENTS = ("proto", "orders", "recommend", "web")
+COMPONENTS = ("orders", "recommend", "web")
 IMAGES = ("orders-image", "recommend-image", "web-image")
 OURS = (os.path.join(os.path.dirname(sys.executable), "pytest-build"), "build", "-q")
 """The script: `python -m` would take the clone's own folder `build_tests` for the installed package."""

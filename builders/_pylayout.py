@@ -34,7 +34,8 @@ class Layout:
 def layout(workspace: Workspace, project: Project) -> Layout:
     """The project's layout; `code` is empty where neither the manifest nor a package says where it is."""
     said = [(posixpath.normpath(path), root) for path, root in _explicit(project) if path]
-    explicit = {path: root for path, root in said if path != "." and workspace.exists(_in(project, path))}
+    # Whether it is there already or another step makes it: the plan must be the same in a fresh clone.
+    explicit = {path: root for path, root in said if path != "."}
     source = workspace.exists(_in(project, "src"))
     found = ("src",) if source else tuple(_flat(workspace, project))
     code = tuple(dict.fromkeys((*found, *(path for path in explicit if not path.startswith("src/")))))

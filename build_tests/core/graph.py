@@ -279,4 +279,7 @@ def _cycle(steps: Mapping[str, Step], path: list[str]) -> Diagnostic:
     first = min(path[:-1], key=list(steps).index)
     at = path.index(first)
     turned = [*path[at:-1], *path[:at], first]
-    return Diagnostic(place=steps[first].where, message=f"the steps depend on each other: {' -> '.join(turned)}")
+    takes = next((label for label in turned if steps[label].takes_outputs), None)
+    hint = f"{takes!r} copies whatever lies in its context: .dockerignore takes away what must not be in it"
+    message = f"the steps depend on each other: {' -> '.join(turned)}"
+    return Diagnostic(place=steps[first].where, message=message, hint=hint if takes else "")

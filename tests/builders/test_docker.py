@@ -4,12 +4,14 @@ import os
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from build_tests.builders.docker import DockerBuilder, DockerOptions
 
 from build_tests.core.builder import Component, Identity, ManifestError, Output
+from build_tests.core.errors import ConfigError
 from build_tests.core.globs import matches
 from build_tests.core.graph import build_graph
 from build_tests.core.model import Step, StepOverride
@@ -318,6 +320,17 @@ def test_a_copy_of_the_whole_folder_needs_all_that_others_make_in_it(plan):
     assert needs == ["proto:ts", "web:bundle", "web:install", "web:report"]
     few = plan({**dockerfile("FROM b:1", "COPY gen /gen"), "web/.dockerignore": "*\n!gen/ts/*.ts\n"})
     assert build_graph([*others, few]).needs[image.label] == ("proto:ts",)
+
+
+def test_an_image_that_copies_what_is_made_of_it_is_told_what_to_do(plan):
+    image = plan(dockerfile("FROM b:1", "COPY . /app"), image="web:1")
+    scan = step_with("scan:run", Output(path="web/report.txt"))
+    scan = replace(scan, base_images=("web:1",))
+    with pytest.raises(ConfigError) as raised:
+        build_graph([image, scan])
+    (told,) = raised.value.diagnostics
+    assert told.message == "the steps depend on each other: web-image:image -> scan:run -> web-image:image"
+    assert told.hint.startswith("'web-image:image' copies whatever lies in its context")
 
 
 def test_an_image_is_known_by_its_reference_with_or_without_the_tag(plan):

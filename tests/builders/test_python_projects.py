@@ -49,6 +49,10 @@ def component(name, **options):
             SETUPTOOLS + '[tool.setuptools]\npackages = ["app", "api"]\npackage-dir = {api = "gen/api"}',
             ["app/__init__.py", "gen/api/x.py"], ".:gen", ["app/x.py", "gen/api/x.py"], ["gen/x.py"], id="setuptools-packages",
         ),
+        pytest.param(  # what another step has yet to make
+            SETUPTOOLS + '[tool.setuptools]\npackages = ["app", "api"]\npackage-dir = {api = "gen/api"}',
+            ["app/__init__.py"], ".:gen", ["app/x.py", "gen/api/x.py"], ["gen/x.py"], id="setuptools-generated",
+        ),
         pytest.param(SETUPTOOLS, ["app.py", "conftest.py"], ".", ["app.py"], ["conftest.py", "other.txt"], id="setuptools-module"),
         pytest.param(HATCH, ["app/__init__.py"], ".", ["app/x.py"], ["x.py"], id="hatch-flat"),
         pytest.param(

@@ -23,6 +23,7 @@ from build_tests.core.globs import (
     is_literal,
     literal_prefix,
     matches,
+    reaches,
     validate,
 )
 
@@ -506,3 +507,26 @@ def test_as_another_user_who_may_not_look():
     assert said.splitlines() == [
         "['open/b.py']", closed, closed, "can't read 'src/closed/a.py': Permission denied", closed,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("patterns", "folder", "expected"),
+    [
+        (["a/**"], "a/b", True),
+        (["a/*.c"], "a", True),
+        (["a/*.c"], "a/b", False),
+        (["a"], "a/b", True),
+        (["a/b/c"], "a/b", True),
+        (["a/**/x"], "a/b", True),
+        (["b/**"], "a", False),
+        (["a/**", "!a/b"], "a/b", False),
+        (["a/**", "!a/**"], "a/b", False),
+        (["a/**", "!a/**/node_modules"], "a/b/node_modules", False),
+        (["a/**", "!a/b/*.txt"], "a/b", True),
+        (["a/**", "!a/b", "a/b/keep"], "a/b", True),
+        (["a/**", "!a/b", "a/c"], "a/b", False),
+        (["**"], ".git", False),
+    ],
+)
+def test_whether_patterns_may_mean_something_in_a_folder(patterns, folder, expected):
+    assert reaches(patterns, folder) is expected

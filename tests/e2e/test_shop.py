@@ -17,14 +17,17 @@ from build_tests.project import load_project
 from build_tests.testing import BuildWorkspace
 
 pytestmark = [
-    pytest.mark.real("protoc", "npm", "mvn", "docker", "busybox", "jlink"),
+    pytest.mark.real(
+        "protoc", "npm", "mvn", "docker", "busybox", "jlink", "gradle", "pnpm", "uv", "poetry", "go", "protoc-gen-go"
+    ),
     pytest.mark.slow,
 ]
 
 HERE = Path(__file__).resolve().parents[2]
 BUILD_FILE = "config/build.yml"
 SHOP = "examples/shop"
-IMAGES = {"orders-image:image", "recommend-image:image", "web-image:image"}
+IMAGES = {"orders-image:image", "recommend-image:image", "web-image:image", "kiosk-image:image"}
+LANGUAGES = {"proto:python", "proto:java", "proto:typescript", "proto:go", "proto:cpp", "proto:ruby"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,8 @@ def test_a_fresh_clone_builds_and_nothing_is_unavailable(shop):
 def test_again_nothing_runs_and_no_worker_starts(shop):
     result = build(shop)
     assert result.status == 0
-    assert set(result.outcomes().values()) == {"fresh"}, result.outcomes()
+    stale = {label: step.reasons for label, step in result.steps.items() if step.outcome.value != "fresh"}
+    assert stale == {}
     assert "workers" not in result.output
 
 
@@ -99,29 +103,49 @@ def test_hand_written_tests_use_what_was_built(shop):
     assert done.returncode == 0, done.stdout
 
 
+SERVICES = {"tax:package", "stock:wheel", "mailer:wheel", "storefront:app.build"}
+"""What of the shop has nothing to do with the schema."""
+
+
 def test_a_comment_in_the_schema_stops_where_outputs_come_out_the_same(shop):
     edit(shop, "proto/shop.proto", "message Product {", "// What can be bought.\nmessage Product {")
     result = build(shop)
     assert result.status == 0, result.output
-    assert {"proto:python", "proto:java", "proto:typescript"} <= set(result.ran)
-    for label in ("orders:compile", "orders:package", "orders:test", "recommend:wheel", "recommend:test", "orders-image:image"):
+    assert set(result.ran) >= LANGUAGES
+    for label in ("orders:package", "orders:test", "recommend:wheel", "recommend:test", "receipt:build", "orders-image:image", *SERVICES):
         assert result[label].value == "fresh", (label, result.steps[label].reasons)
 
 
 def test_a_field_in_the_schema_rebuilds_all_that_has_it_and_nothing_else(shop):
+    """Through every language, step by step, each after what it is made of; no edge of these is written down."""
     edit(shop, "proto/shop.proto", "string shelf = 4;", "string shelf = 4;\n  int32 in_stock = 5;")
     result = build(shop)
     assert result.status == 0, result.output
-    assert set(result.ran) >= {
-        "proto:python", "proto:java", "proto:typescript", "orders:package", "recommend:wheel", "web:bundle", *IMAGES,
-    }  # fmt: skip
-    untouched = {"web:install", "recommend:venv", "base:shell", "base:python", "base:java", "pytest-build:wheel"}
-    assert not untouched & set(result.ran)
+    ways = (
+        ("proto:typescript", "web:bundle", "web-image:image", "kiosk-image:image"),
+        ("proto:java", "orders:compile", "orders:package", "orders-image:image"),
+        ("proto:python", "recommend:wheel", "recommend-image:image"),
+        ("proto:go", "receipt:build", "kiosk-image:image"),
+        ("orders:compile", "orders:test"),
+        ("proto:python", "recommend:test"),
+        ("receipt:build", "receipt:vet"),
+    )
+    for way in ways:
+        assert [label for label in result.ran if label in way] == list(way)
+    assert set(result.ran) == LANGUAGES | {"proto:generate"} | {label for way in ways for label in way}
 
 
-def test_an_edit_of_the_page_rebuilds_the_bundle_and_its_image_only(shop):
+def test_an_edit_of_the_page_rebuilds_the_bundle_and_its_images_only(shop):
     edit(shop, "web/src/Shop.tsx", "Tea shop", "The tea shop")
-    assert set(build(shop).ran) == {"web:bundle", "web-image:image"}
+    assert set(build(shop).ran) == {"web:bundle", "web-image:image", "kiosk-image:image"}
+
+
+def test_an_edit_in_a_workspace_of_packages_goes_through_those_that_depend_on_it(shop):
+    edit(shop, "services/storefront/packages/money/src/money.js", "€", "EUR")
+    edit(shop, "services/storefront/packages/cart/test/cart.test.js", "€", "EUR")
+    ran = build(shop).ran
+    assert set(ran) == {"storefront:money.build", "storefront:cart.build", "storefront:app.build", "storefront:cart.test", "kiosk-image:image"}
+    assert ran.index("storefront:money.build") < ran.index("storefront:cart.build") < ran.index("storefront:app.build")
 
 
 def test_touching_everything_rebuilds_nothing(shop):

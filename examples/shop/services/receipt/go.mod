@@ -1,0 +1,5 @@
+module shop/receipt
+
+go 1.19
+
+require google.golang.org/protobuf v1.31.0

@@ -1,0 +1,2 @@
+/** Cents as people write them. */
+export const euros = (cents) => `${(cents / 100).toFixed(2)} €`;
