@@ -172,6 +172,19 @@ def test_the_command_asks_no_more_of_the_machine_than_the_decision(build_looks):
         assert look["spawned"] == []
 
 
+@pytest.mark.parametrize("command", ["status", "explain", "graph", "log"])
+def test_commands_that_look_are_no_dearer(build_looks, tmp_path_factory, command):
+    steps, _ = build_looks
+    look = probe(BuildWorkspace(tmp_path_factory.getbasetemp() / WORKSPACES[steps] / "ws"), command)
+    assert look["status"] == 0
+    assert set(look["third_party"]) <= {"xxhash"}
+    assert SLOW_TO_IMPORT.isdisjoint(look["modules"])
+    assert {times for path, times in look["stats"].items() if path.startswith("layer")} <= {1}
+    assert len(look["opened"]) <= OWN, look["opened"]
+    assert set(look["listed"]) <= {".build/runs"}
+    assert look["spawned"] == []
+
+
 def test_the_probe_sees_what_it_counts(tmp_path):
     ws = workspace(tmp_path / "ws", 5)
     ws.components(one={"steps": {"s": {"command": "cat *.txt >o/out", "inputs": ["*.txt"], "outputs": ["o/out"]}}})

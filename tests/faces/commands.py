@@ -7,6 +7,7 @@ from pathlib import Path
 COMMAND = str(Path(sys.executable).with_name("pytest-build"))
 AMBIENT = (
     "CI",
+    "GITHUB_ACTIONS",
     "CI_MERGE_REQUEST_IID",
     "GITHUB_EVENT_NAME",
     "PYTEST_BUILD_CACHE",

@@ -120,6 +120,7 @@ THROUGH = {
     "an option of pytest's": (["--", "--tb=short"], {}, 0),
     "a variable for pytest": ([], {"PYTEST_ADDOPTS": "--junitxml=its.xml"}, 0),
     "an unknown variable for pytest": ([], {"PYTEST_SOMETHING": "1"}, 0),
+    "a job of GitHub's": ([], {"GITHUB_ACTIONS": "true"}, 0),
 }
 
 
