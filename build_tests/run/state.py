@@ -221,16 +221,20 @@ def _checksum(body: bytes) -> str:
     return xxh3_128_hexdigest(body)
 
 
-def write_atomically(path: str, data: bytes) -> None:
-    """Whoever reads `path` sees the old content or all of the new. Raises OSError; leaves no temporary file."""
+def write_atomically(path: str, data: bytes, *, durable: bool = True) -> None:
+    """Whoever reads `path` sees the old content or all of the new. Raises OSError; leaves no temporary file.
+
+    Without `durable`, a power cut may leave it empty: for what is made anew each time.
+    """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     # Always the same name: what a kill leaves is overwritten by the next write.
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
         if os.path.exists(temporary):
