@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,16 @@ class Tracing:
         # Strict rules alone want findings, and that a file was looked for is none.
         return {"strace": self._tracer.path, "looks": self._asked, "readable": sorted(self._readable(label))}
 
+    @cached_property
+    def _environments(self) -> list[str]:
+        """The virtual environments on PATH that lie in the repository: what is in them are tools, known by version."""
+        folders = (os.path.dirname(folder) for folder in self._environ.get("PATH", "").split(os.pathsep) if folder)
+        inside = (os.path.relpath(folder, self._config.root) for folder in folders if os.path.isabs(folder))
+        found = (path for path in inside if not path.startswith(os.pardir) and path != os.curdir)
+        return [f"{path}/" for path in found if os.path.isfile(os.path.join(self._config.root, path, "pyvenv.cfg"))]
+
     def _readable(self, label: str) -> Iterator[str]:
+        yield from self._environments
         step = self._graph.steps[label]
         if not step.cache or any(name.startswith("git ") for name, _ in step.facts):
             # What it reads of git is among its facts, or it always runs.

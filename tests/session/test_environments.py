@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import subprocess
 import sys
+
+import pytest
 
 from build_tests.testing import BuildWorkspace, Outcome
 
@@ -80,3 +83,15 @@ def test_an_optional_tool_is_part_of_the_key_there_or_not(build_workspace):
     assert reasons(result, "a:make") == ["tool"]
     assert ws.read("a/out") == "fast\n"
     assert tool.arguments.count("") == 1
+
+
+@pytest.mark.real("strace")
+def test_an_environment_on_path_is_a_tool_wherever_it_lies(build_workspace):
+    ws = build_workspace
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ws.root / ".venv"], check=True)
+    ws.environ["PATH"] = f"{ws.root}/.venv/bin:{ws.environ['PATH']}"
+    step = {"command": "python3 -c 'import sys; print(sys.prefix)' >out", "outputs": ["out"], "tools": ["python3"]}
+    ws.components(a={"steps": {"run": step}})
+    result = ws.build("--build-trace")
+    assert ws.read("a/out").strip() == str(ws.root / ".venv")
+    assert result.steps["a:run"].trace["status"] == "clean", result.output
