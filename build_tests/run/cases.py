@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from build_tests.core.globs import Tree
@@ -14,10 +14,20 @@ if TYPE_CHECKING:
 
 LIMIT = 8 << 20
 """Bytes of XML of one file that are read; a larger file is passed over."""
+TICK = 0.05
+"""Seconds by which a file's time may lag behind the clock."""
 
 
-def collect(root: str, patterns: Sequence[str]) -> str:
+def collect(
+    root: str, patterns: Sequence[str], *, since: float = 0.0, ours: Callable[[str], bool] = lambda _path: False
+) -> str:
     """The `<testcase>` elements of every file that matches, as XML text; "" where there are none.
+
+    Args:
+        root: absolute.
+        patterns: from the root.
+        since: seconds since the epoch. An older file was left by another run.
+        ours: whether a file, from the root, is surely of this run, whatever its time: outputs are removed before one.
 
     A file that is no XML is passed over: a tool that was killed leaves half of one.
     """
@@ -26,7 +36,8 @@ def collect(root: str, patterns: Sequence[str]) -> str:
     found: list[str] = []
     for path in Tree(root).select(patterns):
         absolute = os.path.join(root, path)
-        if os.path.getsize(absolute) > LIMIT:
+        stat = os.stat(absolute)
+        if stat.st_size > LIMIT or (stat.st_mtime < since - TICK and not ours(path)):
             continue
         try:
             tree = ET.parse(absolute)  # noqa: S314 - expat of Python 3.10+ bounds entity expansion

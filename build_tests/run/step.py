@@ -144,7 +144,8 @@ class Runner:
         declared = [Output(path=p, directory=d, identity=Identity(i), tracked=t) for p, d, i, t in order.outputs]
         if problem := _clear_the_way(self.root, order, declared):
             return StepResult(ok=False, message=problem)
-        result = _attempts(self.root, order, self.guardian, self.excluded)
+        began = time.time()
+        result = _attempts(self.root, order, declared, self.guardian, self.excluded)
         if result.ok:
             _take_in(self.root, order, declared, result)
         if result.ok:
@@ -152,7 +153,7 @@ class Runner:
         if result.ok and order.share and not result.raced:
             _name_for_others(self.root, order, result)
         # A step that failed has test results to show as well.
-        result.cases = _read_cases(self.root, order)
+        result.cases = _read_cases(self.root, order, began)
         return result
 
     def _changed_inputs(self, order: Order) -> list[str]:
@@ -188,7 +189,18 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _attempts(root: str, order: Order, guardian: Guardian, excluded: PathSet) -> StepResult:
+def _begin_again(root: str, order: Order, declared: list[Output]) -> None:
+    """The next attempt finds what the first one found: no half of an output, no report of a test that failed then."""
+    if order.clean:
+        for path in order.state:
+            _remove(os.path.join(root, path))
+        outputs.clean(root, declared, manifest_paths=(), interrupted=True, git=Git(root))
+    outputs.prepare(root, declared)
+
+
+def _attempts(
+    root: str, order: Order, declared: list[Output], guardian: Guardian, excluded: PathSet
+) -> StepResult:
     count, backoff, when = order.retries
     command = Command(
         argv=tuple(order.argv), cwd=os.path.join(root, order.folder), env=order.environment, log=order.log,
@@ -207,6 +219,7 @@ def _attempts(root: str, order: Order, guardian: Guardian, excluded: PathSet) ->
         flaky = result.message
         _say_in_log(order.log, f"attempt {attempt} failed ({result.message}); the next follows")
         time.sleep(backoff * 2 ** (attempt - 1))
+        _begin_again(root, order, declared)
 
 
 def _once(
@@ -325,12 +338,13 @@ def _same(state: FileState | None, seen: tuple[str, str]) -> bool:
     return state is not None and (state.mode, state.digest) == seen
 
 
-def _read_cases(root: str, order: Order) -> str:
+def _read_cases(root: str, order: Order, began: float) -> str:
     if not order.junit:
         return ""
     from build_tests.run.cases import collect
 
-    return collect(root, order.junit)
+    owned = [f"{path}/" if directory else path for path, directory, *_ in order.outputs] if order.clean else []
+    return collect(root, order.junit, since=began, ours=PathSet.of(owned).contains)
 
 
 def _secret_values(order: Order) -> tuple[str, ...]:
