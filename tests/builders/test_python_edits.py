@@ -57,7 +57,7 @@ for last; do :; done
 case $1 in
     --version) echo uv {version} ;;
     export) grep six ../uv.lock >$last; grep ^dependencies pyproject.toml >>$last || true ;;
-    --project) mkdir -p $last/bin; cp {python} $last/bin/python; ln -s /bin/true $last/bin/mypy; ln -s /bin/true $last/bin/ruff ;;
+    --project) [ $3 = venv ] || exit 0; mkdir -p $last/bin; cp {python} $last/bin/python; ln -s /bin/true $last/bin/mypy; ln -s /bin/true $last/bin/ruff ;;
 esac
 """
 PYTHON = """#!/bin/sh
