@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from build_tests.core.builder import Component, ManifestError, Step, Tool, Works
 from . import _pylocal, _pyrequirements
 from ._manifests import from_component, path_of, patterns_of
 from ._pylayout import Layout, layout
-from ._pyproject import Project, load
+from ._pyproject import CHECK_GROUPS, Project, distribution, load
 from ._pytools import Coverage, Found, coverage, find, words
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ class Context:
         places = dict.fromkeys((self.component.path, *(() if root is None else (root,))))
         locks = [posixpath.join(place, "uv.lock") for place in places]
         return next(filter(self.workspace.exists, (*locks, self.at("poetry.lock"))), "")
+
+    @cached_property
+    def shared_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The dependency groups of a uv workspace's root that its members are checked with."""
+        root = posixpath.dirname(self.lock)
+        if not self.lock.endswith("uv.lock") or root == self.component.path:
+            return {}
+        groups = load(self.workspace, root).groups()
+        wanted = CHECK_GROUPS if self.options.extras is None else self.options.extras
+        return {name: groups[name] for name in wanted if name in groups}
 
     @cached_property
     def requirements(self) -> _pyrequirements.Requirements:
@@ -113,7 +124,8 @@ class Context:
 
     def depends_on(self, name: str) -> bool:
         """Whether the project asks for this distribution by name."""
-        return name in self.requirements.names or name in self.project.mentions()
+        shared = (distribution(need) for needs in self.shared_groups.values() for need in needs)
+        return name in self.requirements.names or name in self.project.mentions() or name in shared
 
     def wants(self, tool: str) -> bool:
         """Whether mypy or ruff is run: as the component says, else where it is configured or depended on."""

@@ -71,9 +71,15 @@ def _exported(context: Context) -> Step:
     groups = context.project.groups()
     chosen = [("--extra", name) for name in _chosen(context, context.project.extras())]
     chosen += [("--group", name) for name in _chosen(context, groups)]
+    export, listed = [*EXPORT, context.options.python], _list(context)
+    commands: list[list[str] | str] = [[*export, *chain(*chosen), "--output-file", listed]]
+    if context.shared_groups:
+        shared = chain(*(("--only-group", name) for name in context.shared_groups))
+        root = from_component(context.component, lock)
+        commands.append(f"{shlex.join([*export, '--project', root, *shared])} >>{shlex.quote(listed)}")
     return context.step(
         "requirements",
-        command=script([*EXPORT, context.options.python, *chain(*chosen), "--output-file", _list(context)]),
+        command=script(*commands),
         inputs=tuple(dict.fromkeys((context.lock, *filter(None, manifests)))),
         outputs=(Output(path=context.at(_list(context))),),
         tools=(context.interpreter, UV),

@@ -214,6 +214,18 @@ def test_uv_exports_its_lock_and_only_that_decides_the_environment(planned):
     assert ".venv/build-requires uv_build" in steps["venv"].command
 
 
+def test_members_are_checked_with_the_groups_of_their_workspaces_root(planned):
+    root = UV_FILES["pyproject.toml"] + "\n[dependency-groups]\ndev = ['pytest', 'ruff']\ndocs = ['sphinx']\n"
+    manifest = project(more=UV)
+    steps = planned(PythonBuilder, APP | UV_FILES | {"pyproject.toml": root, "app/pyproject.toml": manifest})
+    assert {"test", "lint"} <= set(steps)
+    first, second = steps["requirements"].command.splitlines()
+    assert first.endswith("--output-file .venv-requirements.txt")
+    assert second.endswith("--project .. --only-group dev >>.venv-requirements.txt")
+    own = planned(PythonBuilder, APP | UV_FILES | {"pyproject.toml": root, "app/pyproject.toml": manifest}, extras=())
+    assert "test" not in own
+
+
 def test_extras_and_groups_may_be_named(planned):
     step = planned(PythonBuilder, APP | UV_FILES, extras=("all",))["requirements"]
     assert "--extra all --output-file" in step.command

@@ -91,7 +91,7 @@ def test_pip_installs_what_is_pinned_and_no_other_file_of_that_name(build_worksp
 
 UV_MORE = """
 [dependency-groups]
-dev = ["pytest", "pytest-cov", "mypy", "ruff"]
+dev = ["pytest-cov", "mypy", "ruff"]
 [tool.uv.sources]
 lib = {workspace = true}
 [tool.pytest.ini_options]
@@ -102,7 +102,7 @@ strict = true
 quote-style = "double"
 """
 UV_FILES = LIB | APP | {
-    "pyproject.toml": '[tool.uv.workspace]\nmembers = ["app", "lib"]\n',
+    "pyproject.toml": '[tool.uv.workspace]\nmembers = ["app", "lib"]\n[dependency-groups]\ndev = ["pytest"]\n',
     "app/pyproject.toml": manifest("app", "lib", backend="uv", more=UV_MORE),
     "lib/pyproject.toml": manifest("lib"),
 }  # fmt: skip
