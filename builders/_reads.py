@@ -41,7 +41,7 @@ def inputs_of(
     if not keeps_to_itself(task.script, repository.look(package)):
         yield from _other_packages(task, repository, tasks, left)
     if not task.builds:
-        yield from _own_build(task, tasks[package.inside])
+        yield from _own_build(task, list(_made_in(package, task, repository, tasks, left)))
 
 
 def _own_folder(task: Task, repository: Repository) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _other_packages(
     for other in _needed(task, repository):
         # Vite and esbuild look for the tsconfig.json of whatever they bundle.
         yield from (path for path in repository.shared(other) if path.endswith(".json"))
-        outputs = [path for one in tasks[other.inside] if one.builds for path in left(one).outputs]
+        outputs = list(_made_in(other, task, repository, tasks, left))
         if not outputs or _entered_past(other, outputs) or compiled_by(task, other):
             yield from _inputs.everything(other, others=(), workspace=repository.workspace)
             yield from _patterns(other, ["!**/node_modules/"])
@@ -117,12 +117,27 @@ def _entered_past(other: Package, outputs: Iterable[str]) -> bool:
     return not all(within(path, outputs) for path in paths)
 
 
-def _own_build(task: Task, tasks: Iterable[Task]) -> Iterator[str]:
+def _made_in(
+    package: Package,
+    task: Task,
+    repository: Repository,
+    tasks: Mapping[str, Sequence[Task]],
+    left: Callable[[Task], Left],
+) -> Iterator[str]:
+    """What is built of a package: by itself, or by the workspace's own `tsc -b`."""
+    yield from (path for one in tasks[package.inside] if one.builds for path in left(one).outputs)
+    root = repository.root
+    if package is not root and task.package is not root and not repository.needs(root, task.package):
+        made = (path for one in tasks[root.inside] if one.builds for path in left(one).outputs)
+        yield from (path for path in made if path.startswith(below(package.folder, "")))
+
+
+def _own_build(task: Task, outputs: Iterable[str]) -> Iterator[str]:
     """What the package's own build makes, where a script names it, or where a test may import its package by name."""
     folder = below(task.package.folder, "")
     words = [word.removeprefix("./") for call in task.script.calls for word in call.arguments]
     entries = list(entry_points(task.package.manifest)) if task.name.startswith("test") else []
-    for path in (path for one in tasks if one.builds for path in one.doings.outputs):
+    for path in outputs:
         name = path.removeprefix(folder)
         if any(word.startswith(name.rstrip("/")) for word in words) or any(text.startswith(name) for text in entries):
             yield path

@@ -64,6 +64,7 @@ class TypeScriptBuilder:
         repository = repository_of(component, workspace)
         yield _install(repository)
         tasks = {inside: list(tasks_of(repository, package)) for inside, package in repository.packages.items()}
+        _leave_to_the_root(tasks)
         everyone = [task for found in tasks.values() for task in found]
         # A project that another package's refers to is read by tsc there, with what it remembers.
         referred = {ref for task in everyone for one in task.doings.compiles for ref in one.references
@@ -72,6 +73,15 @@ class TypeScriptBuilder:
         for task in everyone:
             inputs = inputs_of(task, repository, tasks, lambda one: left[one.label])
             yield _step(repository, task, left[task.label], inputs)
+
+
+def _leave_to_the_root(tasks: dict[str, list[Task]]) -> None:
+    """A project that a script of the root compiles needs no step of its own that nobody wrote down."""
+    compiled = {one.path for task in tasks[""] if task.written_down for one in task.doings.compiles}
+    for inside, found in tasks.items():
+        tasks[inside] = [
+            task for task in found if task.written_down or not compiled & {one.path for one in task.doings.compiles}
+        ]
 
 
 def _among(task: Task, projects: Iterable[str]) -> bool:

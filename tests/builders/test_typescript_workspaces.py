@@ -204,6 +204,24 @@ def test_what_others_refer_to_comes_and_goes_with_the_outputs(planned):
     assert "app/packages/core/tsconfig.json" in steps["ui.build"].inputs
 
 
+def test_the_roots_own_tsc_builds_the_packages_that_it_refers_to(planned):
+    project = '{"compilerOptions": {"composite": true, "rootDir": "src", "outDir": "dist"}, "include": ["src"]}'
+    files = monorepo(**{
+        "package.json": manifest("shop", devDependencies={"typescript": "6"}, scripts={"build": "tsc -b"}),
+        "tsconfig.json": '{"files": [], "references": [{"path": "packages/core"}, {"path": "packages/ui"}]}',
+        "packages/core/tsconfig.json": project,
+        "packages/core/package.json": manifest("@shop/core", main="dist/index.js"),
+        "packages/ui/tsconfig.json": project,
+        "packages/ui/package.json": manifest("@shop/ui", main="dist/index.js", scripts={"test": "vitest"},
+                                             dependencies={"@shop/core": "workspace:*"}),
+    })  # fmt: skip
+    steps = planned(TypeScriptBuilder, files)
+    assert list(steps) == ["install", "build", "site.build", "ui.test"]
+    assert {"app/packages/core/dist/", "app/packages/ui/dist/"} <= outputs(steps["build"])
+    graph = build_graph(steps.values())
+    assert [label for label in graph.needed_by["app:build"]] == ["app:site.build", "app:ui.test"]
+
+
 def test_a_script_of_several_commands_keeps_only_what_checks(planned):
     files = with_tsc(**{
         "packages/core/tsconfig.json": '{"files": [], "references": [{"path": "./tsconfig.app.json"}]}',
