@@ -23,6 +23,8 @@ from ._suggest import generated_folder, mentions
 SUMS = Tool(name="sha256sum", version_command=("sha256sum", "--version"), hint="apt install coreutils")
 CONSUMERS = {"kotlin": "java", "python": "python", "typescript": "typescript"}
 """Kind → the language that its components are most likely to want."""
+LONGEST = 40_000
+"""Characters of file names in a command: Linux takes 128 KiB in one argument. Beyond that the shell lists folders."""
 FOLDERS = frozenset({"proto", "protos", "protobuf"})
 """Names of folders that hold a schema, however deep in them."""
 
@@ -246,20 +248,24 @@ class _Call:
         """The commands."""
         options: ProtobufOptions = self.component.options
         near = [from_component(self.component, path) for path in files]
-        near = [path if not path.startswith("-") else f"./{path}" for path in near]
+        names = script([path if not path.startswith("-") else f"./{path}" for path in near])
+        if len(names) > LONGEST:
+            names = " ".join(
+                f"{shlex.quote(folder or '.')}/*.proto" for folder in sorted(set(map(posixpath.dirname, near)))
+            )
         where = [from_component(self.component, path_of(self.component, path)) for path in options.imports]
         folders = ["-I.", *(f"-I{path}" for path in where)]
         protoc = self.compiler
         if "/" in protoc:
             protoc = self._in_repository(path_of(self.component, protoc))
         if comments:
-            yield f"{script([protoc, *folders])} {' '.join(self.flags)} {script(near)}"
+            yield f"{script([protoc, *folders])} {' '.join(self.flags)} {names}"
             return
         # A descriptor set holds no comment unless asked to, and protoc generates from one as well.
         yield "tmp=$(mktemp -d)"
         yield """trap 'rm -rf "$tmp"' EXIT"""
-        yield script([protoc, *folders, "--include_imports", *near]) + ' --descriptor_set_out="$tmp/set"'
-        yield f'{script([protoc])} {" ".join(self.flags)} {script(near)} --descriptor_set_in="$tmp/set"'
+        yield f'{script([protoc, *folders, "--include_imports"])} {names} --descriptor_set_out="$tmp/set"'
+        yield f'{script([protoc])} {" ".join(self.flags)} {names} --descriptor_set_in="$tmp/set"'
 
     def inputs(self, workspace: Workspace) -> Iterator[str]:
         """The programs of the repository: made or installed by another step, they are an edge."""

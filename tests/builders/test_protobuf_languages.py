@@ -94,6 +94,16 @@ def test_the_compiler_may_lie_in_the_repository(planned):
     assert step.tools == ()
 
 
+def test_thousands_of_files_do_not_make_a_command_too_long(planned, run, tmp_path):
+    files = {f"app/some/package of names/v{i % 3}/schema_number_{i}.proto": "" for i in range(2000)}
+    (step, _) = plan(planned, files, languages={"java": {"out": "gen", "comments": False}}).values()
+    assert len(step.command) < 1000
+    done = run(step, protoc='for file; do case $file in *.proto) echo "$file";; esac; done | sort -u >>listed')
+    assert done.returncode == 0, done.stderr
+    listed = (tmp_path / "app/listed").read_text().splitlines()
+    assert sorted(f"app/{path}" for path in listed) == sorted([*files, *files])  # described, then generated
+
+
 def test_a_plugin_on_path_that_has_another_name_is_found_there(planned, run, tmp_path):
     (step, _) = plan(planned, languages={"cpp": {"out": "gen", "grpc": True}}).values()
     done = run(step, protoc='echo "$@" > calls', grpc_cpp_plugin="exit 1")
