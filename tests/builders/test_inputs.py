@@ -80,8 +80,9 @@ def test_python(build_workspace):
     ws.write("app/tests/conftest.py", "import pytest\n\n@pytest.fixture\ndef wanted():\n    return 42\n")
     ws.write("app/tests/test_app.py", "import app\n\ndef test_answer(wanted):\n    assert app.answer == wanted\n")
     unmade = {
-        "app/https:/**": "pip asks whether an index's address is a path",
+        "app/http*:/**": "pip asks whether an index's address is a path",
         "app/rust-toolchain*": "pip tells the index which Rust is there, which rustup answers",
+        "app/.python-version": "uv is told the interpreter by --python, which goes before",
         "app/.pdm-build": "another back end's leavings, which are removed",
         "app/-c": "python's own argument, taken for a script",
         "app/pybuilddir.txt": "marks a folder in which Python itself was built",
