@@ -106,7 +106,7 @@ _SPECIFIC = (
     _recogniser(r"^\S+\.go:\d+:\d+: "),
     # go test, and what a test of Rust's says below its place
     _recogniser(r"^\s+\S+_test\.go:\d+: "),
-    _recogniser(r"^thread '.*' (?:\(\d+\) )?panicked at ", more=3),
+    _recogniser(r"^\s*thread '.*' (?:\(\d+\) )?panicked at ", more=3),
     _recogniser(r"undefined reference to "),
     # npm, yarn, pnpm
     _recogniser(r"^npm (?:error|ERR!) ", more=2),

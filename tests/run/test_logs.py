@@ -174,6 +174,13 @@ FIRST_ERRORS = {
             "thread 'adds' (41) panicked at tests/it.rs:3:5:\nassertion `left == right` failed\n  left: 6\n right: 4"
         ),
     ),
+    "a build script of cargo's": (
+        (
+            "error: failed to run custom build command for `a v0.1.0 (/x)`\n\nCaused by:\n  process didn't exit successfully\n"
+            "  --- stderr\n\n  thread 'main' (7) panicked at build.rs:1:13:\n  no schema\n  note: run with `RUST_BACKTRACE=1`\n"
+        ),
+        "  thread 'main' (7) panicked at build.rs:1:13:\n  no schema\n  note: run with `RUST_BACKTRACE=1`",
+    ),
     "nothing known": ("working\nit did not go well\n\n  \n", "it did not go well"),
     "a specific one after a general one": ("error: see below\na.c:4:6: error: x\n", "a.c:4:6: error: x"),
     "behind a progress line": ("1%\r2%\ra.c:4:6: error: x\n", "a.c:4:6: error: x"),
