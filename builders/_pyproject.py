@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -118,13 +119,19 @@ def load(workspace: Workspace, folder: str) -> Project:
 
 def read_toml(workspace: Workspace, path: str) -> dict[str, Any]:
     """A TOML file. Raises ManifestError with the line where it is none."""
-    # Python 3.10 has no tomllib; there pytest brings tomli, which is the same.
-    toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        found: dict[str, Any] = toml.loads(workspace.read_text(path))
-    except toml.TOMLDecodeError as error:
+        return _parsed(workspace.read_text(path))
+    except ValueError as error:
         line = re.search(r"at line (\d+)", str(error))
         raise ManifestError(f"{path} is no TOML: {error}", file=path, line=int(line[1]) if line else 0) from None
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> dict[str, Any]:
+    """A manifest is looked at once for each tool that it configures, and parsed once; nobody changes the result."""
+    # Python 3.10 has no tomllib; there pytest brings tomli, which is the same.
+    toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    found: dict[str, Any] = toml.loads(text)
     return found
 
 
