@@ -534,7 +534,9 @@ class Build:
             return PlannedStep(label=label, expected=Expected.UNAVAILABLE, note=culprit)
         doomed = [need for need in needs if need in self._failing]
         self._failing.update([label] if doomed else [])
-        if behind := doomed or [need for need in needs if need in will_run]:
+        # What it only comes after gives it nothing that its key could depend on.
+        taken = {edge.label for edge in self.graph.edges[label] if edge.outputs != ()}
+        if behind := doomed or [need for need in needs if need in will_run and need in taken]:
             reason = Reason(kind="behind", subject=", ".join(behind))
             seconds = self.seconds.get(label)
             return PlannedStep(label=label, expected=Expected.BEHIND, reasons=(reason,), seconds=seconds)

@@ -83,6 +83,9 @@ def test_a_workspace_is_installed_once_and_built_in_order(build_workspace, manag
     shutil.rmtree(ws.root / ("web/.yarn/unplugged" if manager == "plug and play" else "web/node_modules"))
     text = ws.read("web/packages/ui/package.json")
     ws.write("web/packages/ui/package.json", text.replace('"1.0.0"', '"1.0.1"', 1))
+    if manager == "npm":
+        plan = ws.pytest("build.yml", "--build-dry-run").stdout
+        assert re.search(r"web:core.build +up to date", plan), plan  # though it comes after an install that must run
     third = ws.build()
     assert set(third.ran) == {"web:install", "web:ui.build", "web:ui.test"}, third.output
     assert third["web:core.build"] is Outcome.FRESH
