@@ -14,7 +14,7 @@ OPTIONS = $(call option,-t,$(TARGET)) $(call option,-k,$(K)) $(call option,-m,$(
           $(call option,-n,$(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-plan build-profile build-watch build-clean-smart build-status build-explain build-log build-graph test lint schema bench bench-shop bench-cache clean FORCE
+.PHONY: help build build-plan build-profile build-watch build-clean-smart build-status build-explain build-log build-graph build-doctor build-import setup test lint schema bench bench-shop bench-cache clean FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"
@@ -58,6 +58,15 @@ build-graph: $(READY) ## which step needs which, and the critical path (ARGS="--
 
 build-watch: $(READY) ## build what an edit affects, until Ctrl-C
 	@pytest-build watch $(OPTIONS) $(ARGS)
+
+build-doctor: $(READY) ## the tools, versions and servers that the build needs
+	@pytest-build doctor $(ARGS)
+
+build-import: $(READY) ## a build.yml from a Makefile (ARGS="-o -" prints it)
+	@pytest-build import-makefile $(ARGS)
+
+setup: $(READY) ## guided set-up in a repository that has no build file
+	@pytest-build init $(ARGS)
 
 build-clean-smart: $(READY) ## remove what is stale (DRY=1 says what, ARGS=--all takes the outputs too)
 	@pytest-build clean $(if $(DRY),--dry-run) $(ARGS)

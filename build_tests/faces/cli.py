@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": ("doctorcli", "tools, versions, servers: what the build needs, and how to get it"),
     "explain": ("explaincli", "what will be built and why, or why it was"),
     "graph": ("graphcli", "which step needs which, and the critical path"),
+    "import-makefile": ("importcli", "write a build.yml from a Makefile"),
     "init": ("initcli", "write a build.yml for a repository that has none"),
     "log": ("logcli", "what the last run did, and a command that repeats a step alone"),
     "profile": ("profilecli", "where the time of the last run went"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from build_tests.core.errors import BuildError, ConfigError
+from build_tests.faces.yamltext import key_lines, scalar
 
 if TYPE_CHECKING:
     import argparse
@@ -148,30 +148,9 @@ def _entry_lines(entry: Entry) -> Iterator[str]:
     yield f"  {entry.name}:"
     yield f"    kind: {entry.kind}"
     if entry.folder != entry.name:
-        yield f"    path: {_scalar(entry.folder or '//')}"
+        yield f"    path: {scalar(entry.folder or '//')}"
     for key, value in entry.keys.items():
-        yield from _key_lines(key, value, "    ")
-
-
-def _key_lines(key: str, value: Any, margin: str) -> Iterator[str]:
-    if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
-        yield f"{margin}{key}:"
-        for name, inner in value.items():
-            yield from _key_lines(name, inner, margin + "  ")
-    elif isinstance(value, dict):
-        yield f"{margin}{key}: {{{', '.join(f'{name}: {_scalar(inner)}' for name, inner in value.items())}}}"
-    elif isinstance(value, list):
-        yield f"{margin}{key}: [{', '.join(map(_scalar, value))}]"
-    else:
-        yield f"{margin}{key}: {_scalar(value)}"
-
-
-def _scalar(value: Any) -> str:
-    """YAML that is read as what it is: JSON's quotes wherever a plain word would not do."""
-    import re
-
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/][\w./-]*", value) is not None
-    return str(value) if plain else json.dumps(value)
+        yield from key_lines(key, value, "    ")
 
 
 def _write(path: str, text: str) -> None:

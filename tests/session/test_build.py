@@ -86,6 +86,16 @@ def test_selection_brings_what_it_needs(build_workspace, arguments, labels, mode
     assert result.status == (0 if labels else 5)
 
 
+@pytest.mark.parametrize("mode", ["-n0", "-n2"])
+def test_a_dot_in_a_name_stays_a_dot(build_workspace, mode):
+    ws = build_workspace
+    ws.components(a={"steps": {"x.o": {"command": "true"}, "y.o": {"command": "false"}}})
+    result = ws.build(mode, "-v")
+    assert "build.yml::a:x.o" in result.output
+    assert "a:x::o" not in result.output
+    assert "a:y.o ___" in result.output
+
+
 def test_a_node_id_selects_its_step_with_its_needs(build_workspace):
     ws = build_workspace
     pair(ws)
