@@ -50,18 +50,29 @@ def answer(options: argparse.Namespace, file: str, arguments: list[str], note: N
     if asked is None or in_github or note["why"] or not _is_there(note["state"]):
         return None
     try:
-        project = load_project(file, target=options.target, environment=options.build_env)
-        chosen, named = project.chosen(options.selectors, target_named=bool(options.target))
-        labels = frozenset(project.graph.closure(chosen))
-        if not labels or any(not MARKERS.isdisjoint(step.tags) for step in project.graph.steps.values()):
-            return None
-        wishes = Wishes(workers=worker_count(project, asked), argv=tuple(arguments))
-        checkout = Checkout(project=project, state_folder=note["state"], wishes=wishes, say=_say)
-        build = checkout.begin(labels, {}, chosen)
+        with collector_paused():
+            return _begun(options, file, arguments, note, asked, started)
     except BuildError:
         return None  # pytest says it its own way
-    begun = Begun(checkout=checkout, build=build, labels=labels)
-    return _Answer(begun, named=named, started=started, verbosity=note["verbosity"] + (not options.quiet)).given()
+
+
+def _begun(  # noqa: PLR0913, PLR0917
+    options: argparse.Namespace, file: str, arguments: list[str], note: Note, asked: int, started: float
+) -> int | Begun | None:
+    project = load_project(file, target=options.target, environment=options.build_env)
+    chosen, named = project.chosen(options.selectors, target_named=bool(options.target))
+    labels = frozenset(project.graph.closure(chosen))
+    if not labels or any(not MARKERS.isdisjoint(step.tags) for step in project.graph.steps.values()):
+        return None
+    wishes = Wishes(workers=worker_count(project, asked), argv=tuple(arguments))
+    checkout = Checkout(project=project, state_folder=note["state"], wishes=wishes, say=_say)
+    try:
+        build = checkout.begin(labels, {}, chosen)
+        begun = Begun(checkout=checkout, build=build, labels=labels)
+        return _Answer(begun, named=named, started=started, verbosity=note["verbosity"] + (not options.quiet)).given()
+    except BuildError:
+        checkout.abandon()  # pytest, in this very process, would wait for our lock
+        raise
 
 
 def _is_there(folder: str | None) -> bool:
@@ -98,7 +109,7 @@ class _Answer:
         build = self._build
         records: list[StepRecord] = []
         try:
-            with interruptible(), collector_paused():
+            with interruptible():
                 records = build.advance()
         except KeyboardInterrupt:
             records = [*build.records.values(), *build.cancel("the run was stopped")]

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 
 import commands
@@ -165,7 +166,10 @@ def timeless(junit):
 
 def record_of(path):
     """The run's lines, without what differs between any two runs."""
-    volatile = {"id", "started", "ended", "ready", "seconds", "predicted", "log", "key", "cpu_seconds", "max_rss_bytes"}
+    volatile = {
+        "id", "started", "ended", "ready", "seconds", "predicted", "log", "key", "fingerprint", "cpu_seconds",
+        "max_rss_bytes",
+    }  # fmt: skip
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     kept = [{name: value for name, value in line.items() if name not in volatile} for line in lines]
     # Steps that settle at a time have no order; edits in a table of situations are never the same text.
@@ -254,3 +258,17 @@ def test_a_damaged_note_is_asked_again(ws):
         assert "test session starts" in done.stdout
         assert ws.read(NOTE) != text
 
+
+
+def test_pytest_does_not_wait_for_what_the_command_began(tmp_path):
+    ws = BuildWorkspace(tmp_path / "ws")
+    ws.components(app={"steps": {"a": STEPS["a"]}})
+    ws.write("app/in.txt", "1")
+    ws.write("app/kept.txt", "a source")
+    for arguments in (["init", "-q"], ["add", "app/kept.txt"]):
+        subprocess.run(["git", *arguments], cwd=ws.root, env=ws.environ, check=True)
+    assert learn(ws) == ""
+    ws.components(app={"steps": {"a": STEPS["a"], "z": {"command": "true", "outputs": ["kept.txt"]}}})
+    done = commands.run(ws, "build")
+    assert done.returncode == 4
+    assert "is tracked by git: app/kept.txt" in done.stderr
