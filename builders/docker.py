@@ -53,6 +53,9 @@ CHOOSE = (
 The classic builder would leave a container behind where it fails.
 """
 
+MADE_BY_US = "pytest-build.component"
+"""The label by which `clean` knows images that it may remove once no name means them (as `run/images.py` has it)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerOptions:
@@ -234,6 +237,7 @@ def _flags(component: Component, image: Image) -> Iterator[str]:
         yield f"--build-arg={name}" if value is None else f"--build-arg={name}={value}"
     for name, where in sorted(image.contexts.items()):
         yield f"--build-context={name}={where if where.startswith(IMAGE_CONTEXT) else from_component(component, where)}"
+    yield f"--label={MADE_BY_US}={component.name}"
     for name, value in sorted(image.labels.items()):
         yield f"--label={name}={value}"
     for name, value in sorted(image.secrets.items()):

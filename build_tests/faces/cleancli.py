@@ -26,7 +26,7 @@ def declare(clean: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     clean.description = (
         "Remove outputs of steps that no longer exist, leftovers of builds that were cut off, old logs, "
-        "daemons that steps left, and what the local store need not keep."
+        "daemons that steps left, images that no name means any more, and what the local store need not keep."
     )
     clean.add_argument("--dry-run", action="store_true", help="say it, and change nothing")
     clean.add_argument("--all", action="store_true", help="also the outputs of all steps, and the state in .build")
@@ -44,7 +44,8 @@ def _clean(options: argparse.Namespace, extra: Sequence[str]) -> int:
     builds = _builds(build_file(options.build_file))
     config = builds[0][0]
     cleaner = Cleaner(
-        root=config.root, builds=builds, evictor=_evictor(config.cache), everything=options.all, warn=_warn
+        root=config.root, builds=builds, evictor=_evictor(config.cache), everything=options.all, environ=os.environ,
+        warn=_warn,
     )
     try:
         if options.dry_run:

@@ -27,11 +27,13 @@ from build_tests.run.state import NAME, Entry, StateStore
 
 if TYPE_CHECKING:
     from build_tests.cache.evict import Evicted, Evictor
+    from build_tests.run.images import Engine
 
 STALE = "outputs of steps that no longer exist"
 OUTPUTS = "outputs"
 TEMPORARY = "leftovers of builds that were cut off"
 RUNS = "records and logs of old runs"
+IMAGES = "images that steps made and no name means any more"
 STATE = "the state, records and reports of this checkout"
 
 _KEPT_ALWAYS = frozenset({"lock", ".gitignore"})
@@ -99,6 +101,8 @@ class Cleaner:
     builds: Sequence[tuple[Config, Graph]]
     evictor: Evictor | None
     everything: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """For the way to the container engine."""
     warn: Callable[[str], None]
     _left: list[Left] = field(default_factory=list)
 
@@ -117,7 +121,7 @@ class Cleaner:
         """
         self._left = []
         entries = self._state().memory.entries
-        rubbish = [*self._stale(entries), *self._temporary()]
+        rubbish = [*self._stale(entries), *self._temporary(), *self._images()]
         if self.everything:
             rubbish += [*self._outputs(entries), *self._own_state()]
         else:
@@ -141,6 +145,21 @@ class Cleaner:
         files = {os.path.dirname(os.path.join(self.root, config.file)) for config, _ in self.builds}
         bases = [self.root, *sorted(files - {self.root})]
         return [*(os.path.join(base, ".pytest_cache", "d", "build") for base in bases), f"{self._places.folder}/state"]
+
+    def _images(self) -> Iterator[Rubbish]:
+        engine = self._engine()
+        if engine is not None:
+            yield from (Rubbish(what=IMAGES, path=image, size=size) for image, size in engine.dangling())
+
+    def _engine(self) -> Engine | None:
+        """The container engine; None where no step makes images, or it can't be reached."""
+        outputs = (o for _, graph in self.builds for step in graph.steps.values() for o in step.outputs)
+        if all(output.identity is not Identity.IMAGE for output in outputs):
+            return None
+        from build_tests.run.images import Engine
+
+        engine = Engine.connect(self.environ)
+        return engine if isinstance(engine, Engine) else None
 
     # Outputs of steps that are gone
 
@@ -328,11 +347,10 @@ class Cleaner:
             StoreError: the local store can't be changed.
         """
         done = Cleaned(daemons=tuple(daemons.stop(self._places.daemons)))
+        engine = self._engine() if any(one.what == IMAGES for one in survey.rubbish) else None
         for one in survey.rubbish:
-            try:
-                remove(self._at(one.path))
-            except OSError as error:
-                done.failures.append(f"{one.path} can't be removed: {error.strerror}")
+            if why := self._remove(one, engine):
+                done.failures.append(f"{one.path} can't be removed: {why}")
                 continue
             done.paths, done.bytes = done.paths + 1, done.bytes + one.size
             if one.what in (STALE, OUTPUTS):
@@ -341,6 +359,16 @@ class Cleaner:
             self._forget_gone()
         done.evicted = self.evictor.run(full=True) if self.evictor else None
         return done
+
+    def _remove(self, one: Rubbish, engine: Engine | None) -> str:
+        """Why it could not be removed, or ""."""
+        if one.what == IMAGES:
+            return engine.discard(one.path) if engine is not None else "the container engine is gone"
+        try:
+            remove(self._at(one.path))
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
     def _remove_empty_above(self, path: str) -> None:
         """Folders that held nothing else, up to those that steps and components live in."""

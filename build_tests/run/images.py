@@ -46,6 +46,8 @@ CONFIG_FIELDS = (
 )
 """What of an image's configuration a container can notice; the rest is times, ids and leftovers of the building."""
 PLATFORM_FIELDS = ("Architecture", "Os", "Variant")
+MADE_BY_US = "pytest-build.component"
+"""The label of images that a step of kind `docker` made."""
 _HOST_AND_PORT = re.compile(r"(?:\[([^\]]+)\]|([^:/]+)):(\d+)")
 
 
@@ -103,6 +105,22 @@ class Engine:
         finally:
             # Closes the connections, not the client: asked seldom, it need not hold a socket between two questions.
             self._client.close()
+
+    def dangling(self) -> list[tuple[str, int]]:
+        """Images that steps of ours made and that no name means any more: id and bytes; none where it can't tell."""
+        wanted = {"dangling": True, "label": MADE_BY_US}
+        answer = _within(ANSWER_SECONDS, lambda: self._client.images(filters=wanted))
+        return [] if isinstance(answer, _NoAnswer) else [(image["Id"], int(image["Size"])) for image in answer]
+
+    def discard(self, image: str) -> str:
+        """Remove an image. Returns why it could not be done (a container uses it), or ""."""
+        from docker.errors import DockerException
+
+        try:
+            self._client.remove_image(image)
+        except DockerException as error:
+            return str(getattr(error, "explanation", None) or error)
+        return ""
 
     def _identity(self, reference: str) -> str | None:
         from docker.errors import APIError

@@ -24,6 +24,9 @@ def component(name="web-image", path="web", **options):
     return Component(name=name, kind="docker", path=path, options=DockerOptions(**options))
 
 
+MADE = "--label=pytest-build.component=web-image"
+"""By which `clean` knows the image."""
+
 @pytest.fixture
 def plan(tmp_path):
     """Plans one component over files given by name; gives its only step."""
@@ -53,7 +56,7 @@ def dockerfile(*lines):
 def test_the_step_builds_one_image(plan):
     step = plan(dockerfile("FROM base:1", "COPY dist /www"), image="shop/web:1")
     assert step.label == "web-image:image"
-    assert command(step) == ["docker", "build", "--tag=shop/web:1", "--file=Dockerfile", "."]
+    assert command(step) == ["docker", "build", "--tag=shop/web:1", "--file=Dockerfile", MADE, "."]
     assert step.path == "web"
     assert step.outputs == (Output(path="shop/web:1", identity=Identity.IMAGE),)
     assert step.inputs == ("web/dist", "web/Dockerfile")
@@ -86,6 +89,7 @@ def test_options_reach_docker_in_an_order_of_their_own(plan):
         "--file=docker/prod.Dockerfile",
         "--build-arg=A=x y",
         "--build-arg=B=2",
+        MADE,
         "--target=first",
         "..",
     ]
@@ -204,7 +208,7 @@ def test_every_other_option_reaches_docker(plan):
         arguments=("--network=host",),
     )
     assert command(step)[2:] == [
-        "--tag=web:1", "--tag=web:latest", "--tag=registry.example/web:1", "--file=Dockerfile", "--label=a=x y", "--label=b=2",
+        "--tag=web:1", "--tag=web:latest", "--tag=registry.example/web:1", "--file=Dockerfile", MADE, "--label=a=x y", "--label=b=2",
         "--secret=id=npmrc,src=.npmrc", "--secret=id=token,env=NPM_TOKEN", "--platform=linux/arm64", "--cache-from=web:cache",
         "--network=host", ".",
     ]  # fmt: skip

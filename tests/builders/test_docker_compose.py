@@ -55,11 +55,11 @@ def test_each_built_service_is_a_step(planned):
     assert [output.path for output in steps["orders"].outputs] == ["registry.example/shop/orders:dev"]
     assert [output.path for output in steps["web"].outputs] == ["shop-web:latest", "shop-web:7"]
     assert steps["orders"].inputs == ("app/orders/jar", "app/orders/Dockerfile")
-    assert command(steps["orders"])[-2:] == ["--file=orders/Dockerfile", "orders"]
+    assert command(steps["orders"])[-3:] == ["--file=orders/Dockerfile", "--label=pytest-build.component=app", "orders"]
     assert command(steps["web"])[2:] == [
         "--tag=shop-web:latest", "--tag=shop-web:7", "--file=web/Dockerfile", "--build-arg=DEBUG=no", "--build-arg=RELEASE=1.10",
         "--build-context=base=docker-image://registry.example/shop/orders:dev", "--build-context=proto=../proto",
-        "--label=price=5$", "--label=who=me", "--secret=id=npm,env=NPM_TOKEN", "--secret=id=npmrc,src=.npmrc", "--target=prod",
+        "--label=pytest-build.component=app", "--label=price=5$", "--label=who=me", "--secret=id=npm,env=NPM_TOKEN", "--secret=id=npmrc,src=.npmrc", "--target=prod",
         "--platform=linux/arm64", "--cache-from=shop-web:cache", "--network=host", ".",
     ]  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_a_dockerfile_in_the_compose_file_is_handed_over(planned):
     text = "services: {a: {image: a, build: {context: src, dockerfile_inline: 'FROM scratch\n\nCOPY x y'}}}"
     (step,) = planned(DockerBuilder, {"app/compose.yaml": text}, compose="compose.yaml").values()
     assert step.inputs == ("app/src/x",)
-    assert "printf %s 'FROM scratch\nCOPY x y' | docker build \"$@\" --tag=a:latest --file=- src" in step.command
+    assert "printf %s 'FROM scratch\nCOPY x y' | docker build \"$@\" --tag=a:latest --file=- --label=pytest-build.component=app src" in step.command
 
 
 def test_services_may_be_chosen_and_variables_given(planned):

@@ -1,6 +1,7 @@
 """`pytest-build clean`: what goes, what stays, and what is said about it."""
 
 import fcntl
+import functools
 import json
 import os
 import subprocess
@@ -372,3 +373,28 @@ def test_the_makefile_hands_its_variables_on():
         text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "pytest-build clean --dry-run --all"
+
+
+@pytest.mark.real("docker")
+def test_images_that_no_name_means_any_more_go_and_others_stay(build_workspace):
+    ws = build_workspace
+    name = f"pytest-build-clean-{os.getpid()}"
+    docker = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
+    ws.components(app={"kind": "docker", "image": f"{name}:1"})
+    ws.write("app/Dockerfile", "FROM scratch\nCOPY a.txt /a.txt\n")
+    try:
+        images = []
+        for text in ("one", "two"):
+            ws.write("app/a.txt", f"{name} {text}")
+            assert ws.build("-n0").status == 0
+            images.append(docker(["docker", "image", "inspect", "--format", "{{.Id}}", f"{name}:1"]).stdout.strip())
+        old, new = images
+        assert old in run(ws, "clean", "--dry-run").stdout
+        done = run(ws, "clean")
+        assert done.returncode == 0, done.stderr
+        left = docker(["docker", "images", "--all", "--no-trunc", "--quiet"]).stdout.split()
+        assert old not in left
+        assert new in left
+        assert ws.build("-n0")["app:image"].value == "fresh"
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", f"{name}:1"], check=False, capture_output=True)
