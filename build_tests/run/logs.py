@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
+from build_tests.run.recognisers import SPECIFIC, Recogniser
 from build_tests.run.text import scrub
 
 TAIL_BYTES = 16 * 1024
@@ -58,77 +60,28 @@ def _last_state(line: str) -> str:
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Recogniser:
-    """How one family of tools says that something is wrong."""
-
-    start: re.Pattern[str]
-    more: int = 0
-    """How many of the lines that follow belong to it, empty ones not counted."""
-    until: re.Pattern[str] | None = None
-    """A line that ends it earlier, and belongs to it."""
-
-
-def _recogniser(start: str, more: int = 0, until: str = "") -> _Recogniser:
-    return _Recogniser(start=re.compile(start), more=more, until=re.compile(until) if until else None)
-
-
-# Those that name a place or a cause. The first line in the log that any of them knows wins.
-_SPECIFIC = (
-    # maven: javac and kotlinc through it, a failed test (its second line says why), what it could not do at all
-    _recogniser(r"^\[ERROR\] (?:file://)?\S+:\s?[\[(]\d+,\s?\d+[\])]"),
-    _recogniser(r"^\[ERROR\] (?:file://)?\S+\.\w+:\d+:\d+ "),
-    _recogniser(r"^\[ERROR\] (?!Tests run:).*<<< (?:FAILURE|ERROR)!", more=1),
-    _recogniser(r"^\[ERROR\] (?:Non-parseable|Unknown lifecycle|Malformed|The goal you specified)"),
-    _recogniser(r"^\[ERROR\] Failed to execute goal on project .*: Could not (?:resolve|collect)"),
-    # kotlinc, gradle
-    _recogniser(r"^e: \S+"),
-    _recogniser(r"^\S.* > .* FAILED$", more=1),
-    _recogniser(r"^\* What went wrong:", more=2),
-    # tsc, plain and pretty; webpack, whose next lines hold the place and the reason
-    _recogniser(r"^\S.*[(:]\d+[,:]\d+\)?(?::| -) error TS\d+:"),
-    _recogniser(r"^error TS\d+:"),
-    _recogniser(r"^(?:\[webpack-cli\] |\[tsl\] )?ERROR in \S", more=2, until=r"error|Error|TS\d+:"),
-    _recogniser(r"^\[webpack-cli\] (?!.*(?:wait|Compil))"),
-    # pytest: the first line that says why, and the place below it
-    _recogniser(r"^E   +\S", more=12, until=r"^\S+\.py:\d+: "),
-    _recogniser(r"^(?:FAILED|ERROR) \S+\.py(?:::\S+)?"),
-    # protoc, buf
-    _recogniser(r"^\S+\.proto:(?:\d+:\d+:(?! ?warning)|\s?File not found)"),
-    _recogniser(r"^protoc(?:-gen-\S+)?: (?!warning)|^--\w+_out: "),
-    # docker
-    _recogniser(r"^(?:#\d+ )?ERROR: (?:failed to|process |dockerfile|Cannot connect|.*: not found)"),
-    _recogniser(r"^(?:The command '.*' returned a non-zero code|(?:Dockerfile|dockerfile) parse error)"),
-    _recogniser(r"^Error response from daemon: "),
-    # gcc, clang, javac alone, go vet, cargo (the place stands below)
-    _recogniser(r"^[^\s:][^:]*:\d+(?::\d+)?: (?:fatal )?error: "),
-    _recogniser(r"^error\[E\d+\]: ", more=1),
-    _recogniser(r"^\S+\.go:\d+:\d+: "),
-    # go test, and what a test of Rust's says below its place
-    _recogniser(r"^\s+\S+_test\.go:\d+: "),
-    _recogniser(r"^\s*thread '.*' (?:\(\d+\) )?panicked at ", more=3),
-    _recogniser(r"undefined reference to "),
-    # npm, yarn, pnpm
-    _recogniser(r"^npm (?:error|ERR!) ", more=2),
-    _recogniser(r"^\s?ERR_PNPM_\w+"),
-    # shells
-    _recogniser(r"^(?:\S+: )?(?:line )?\d+: .*(?:not found|No such file|ermission denied|yntax error)"),
-    _recogniser(r"^\S+: (?:line )?\d+: .*: (?:command )?not found"),
-    _recogniser(r"^make(?:\[\d+\])?: \*\*\* "),
-    # uncaught exceptions of Node and Java
-    _recogniser(r"^(?:Uncaught )?(?:[A-Z]\w*)?Error(?: \[\w+\])?: \S"),
-    _recogniser(r'^Exception in thread "', more=1),
-)
 _TRACEBACK = "Traceback (most recent call last):"
+_LIBRARY = re.compile(r'"<|/lib/python3|-packages/')
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _GENERIC = re.compile(r"\b(?:error|fatal|panic|failed)\b\s*:|\bexception\b", re.IGNORECASE)
-# A line without one of these is nothing that any pattern above knows, and most blocks of a large log have none.
+# A line without one of these is nothing that any recogniser knows, and most blocks of a large log have none.
 _WORDS = tuple(
     b"rror|RROR|ERR!|ERR_|atal|Traceback|FAIL|ailed|not found|No such|denied|.proto:|xception|panic|PANIC|undefined ref"
-    b"|went wrong|protoc|_out: |non-zero|.go:|*** |webpack-cli".split(b"|")
+    b"|went wrong|* Where:|protoc|_out: |non-zero|.go:|*** |webpack-cli|Would reformat|NOT MATCH|--> "
+    b"|\xe2\x97\x8f ".split(b"|")
 )
 _FIRST_WORDS = (b"e: ", b"E   ")
-_WORTH_A_LOOK = re.compile(b"|".join(map(re.escape, _WORDS)))
+_PYTHON = b".py"
+"""Common in what goes well, too: looked for with the numbers behind it."""
+_WORTH_A_LOOK = re.compile(b"|".join((*map(re.escape, _WORDS), rb"\.pyi?:\d+:\d+: [A-Zi]")))
+_BUILDKIT = re.compile(r"^#\d+ \d+\.\d+ ")
+"""Before each line that a RUN prints."""
+_RECENT = 200
+"""Lines in which one that stands above an error is looked for."""
+_FAR = 20
+"""Lines below an error in which its place is looked for."""
+_SECTION = re.compile(r"^[=_!⎯]{5,}")
+"""Begins something else."""
 
 
 def first_error(path: str, limit: int = 2000) -> str:
@@ -174,16 +127,16 @@ class _Scan:
     """Reads lines in their order and remembers the best error so far."""
 
     def __init__(self) -> None:
-        self._specific: list[str] = []
-        self._recogniser: _Recogniser | None = None
-        self._missing = 0
+        self._found: _Found | None = None
         self._traceback: _Traceback | None = None
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._generic = ""
         self._last = b""
 
     def feed(self, block: bytes) -> bool:
         """Take a block of lines; whether nothing that follows can matter."""
-        if not (self._recogniser or self._traceback or _worth_reading(block)):
+        if not (self._found or self._traceback or _worth_reading(block)):
+            self._recent.clear()
             self._last = block.rstrip().rpartition(b"\n")[2][:LINE_BYTES] or self._last
             return False
         return any(self._take(line[:LINE_BYTES]) for line in block.split(b"\n") if line and not line.isspace())
@@ -192,55 +145,99 @@ class _Scan:
         self._last = data
         if self._traceback:
             return self._traceback.feed(_clean(data))
-        if self._recogniser:
-            return self._follow(_clean(data))
+        if self._found:
+            return self._found.feed(_clean(data))
         if _WORTH_A_LOOK.search(data) or data.startswith(_FIRST_WORDS):
             return self._look(_clean(data))
+        self._recent.append(data)
         return False
 
     def result(self) -> str:
         """The best that there is."""
         if self._traceback and (text := self._traceback.text()):
             return text
-        return "\n".join(self._specific) or self._generic or _clean(self._last).strip()
+        return (self._found.text() if self._found else "") or self._generic or _clean(self._last).strip()
 
     def _look(self, line: str) -> bool:
         if line.strip() == _TRACEBACK:
             self._traceback = _Traceback(margin=len(line) - len(line.lstrip()))
             return False
-        for recogniser in _SPECIFIC:
+        for recogniser in SPECIFIC:
             if recogniser.start.search(line):
-                self._specific, self._recogniser, self._missing = [line], recogniser, recogniser.more
-                return not recogniser.more
+                above = self._above(recogniser)
+                if above or not recogniser.adjacent:
+                    self._found = _Found(recogniser, line, above)
+                    return self._found.over
         if not self._generic and _GENERIC.search(line):
             self._generic = line.strip()
+        self._recent.append(line.encode())
         return False
 
-    def _follow(self, line: str) -> bool:
+    def _above(self, recogniser: Recogniser) -> str:
+        if not recogniser.above:
+            return ""
+        near = 1 if recogniser.adjacent else _RECENT
+        lines = (_clean(data) for data in islice(reversed(self._recent), near))
+        return next((line for line in lines if recogniser.above.search(line)), "")
+
+
+class _Found:
+    """An error that a recogniser knows, and what belongs to it."""
+
+    def __init__(self, recogniser: Recogniser, line: str, above: str) -> None:
+        self._recogniser = recogniser
+        self._lines: list[str] = []
+        self._above = above
+        self._missing = recogniser.more
+        self._ahead = _FAR if recogniser.place else 0
+        if not (recogniser.drop and recogniser.drop.search(line)):
+            self._lines.append(line)
+
+    @property
+    def over(self) -> bool:
+        """Whether no line that follows belongs to it."""
+        return not (self._missing or self._ahead)
+
+    def feed(self, line: str) -> bool:
+        """Take a line; whether nothing more belongs to it."""
         recogniser = self._recogniser
-        self._missing -= 1
-        if recogniser is None:
+        if recogniser.drop and recogniser.drop.search(line):
+            return False
+        if recogniser.place and recogniser.place.search(line):
+            self._lines.append(line)
+            self._above = ""
             return True
-        if not recogniser.until:
-            self._specific.append(line)
-        elif recogniser.until.search(line):
-            self._specific.append(line)
-            return True
-        elif recogniser.more <= _SHORT:
-            self._specific.append(line)
-        return self._missing <= 0
+        if self._missing:
+            self._lines.append(line)
+            self._missing -= 1
+            if recogniser.until and recogniser.until.search(line):
+                self._missing = 0
+        elif _SECTION.search(line):
+            self._ahead = 0
+        elif self._ahead:
+            self._ahead -= 1
+        return self.over
 
-
-_SHORT = 3
-"""A recogniser that follows more lines than this looks for one of them only."""
+    def text(self) -> str:
+        """All of it."""
+        above = [self._above] if self._above else []
+        match self._recogniser.order:
+            case "last":
+                lines = [*self._lines, *above]
+            case "first":
+                lines = [*above, *self._lines]
+            case "joined":
+                lines = [":".join([*above, self._lines[0].strip()]), *self._lines[1:]]
+        return "\n".join(lines)
 
 
 class _Traceback:
-    """A Python traceback: its last place and the exception; of a chain, those of the last one."""
+    """A Python traceback: its last place outside libraries and the exception; of a chain, those of the last one."""
 
     def __init__(self, margin: int) -> None:
         self._margin = margin
         self._place = ""
+        self._own = False
         self._error = ""
         self._chained = False
 
@@ -250,16 +247,22 @@ class _Traceback:
         if self._error:
             return self._after(body)
         if body.startswith("  File "):
-            self._place = body.strip()
+            self._at(body.strip())
         elif body and not body[0].isspace():
             self._error = body
         return False
+
+    def _at(self, place: str) -> None:
+        own = not _LIBRARY.search(place)
+        if own or not self._own:
+            self._place, self._own = place, own
 
     def _after(self, body: str) -> bool:
         if body.startswith(_CHAINED):
             self._chained = True
         elif self._chained and body.strip() == _TRACEBACK:
             self._place = self._error = ""
+            self._own = False
             self._chained = False
         else:
             # Lines of a long message may stand between the exception and the next link of the chain; rare enough.
@@ -273,10 +276,11 @@ class _Traceback:
 def _worth_reading(block: bytes) -> bool:
     return (
         any(word in block for word in _WORDS)
+        or (_PYTHON in block and _WORTH_A_LOOK.search(block) is not None)
         or block.startswith(_FIRST_WORDS)
         or any(b"\n" + word in block for word in _FIRST_WORDS)
     )
 
 
 def _clean(data: bytes) -> str:
-    return scrub(data.decode("utf-8", "replace")).rstrip()
+    return _BUILDKIT.sub("", scrub(data.decode("utf-8", "replace")).rstrip())

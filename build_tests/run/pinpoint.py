@@ -12,13 +12,16 @@ from collections.abc import Iterator
 _PLACES = tuple(
     re.compile(pattern)
     for pattern in (
-        # a.kt:7:9 and a.py:7 · a.tsx(10,5) · a.kt:[7,9] · ./src/a.tsx 10:5-10
+        # a.kt:7:9 and a.py:7 · a.tsx(10,5) · a.kt:[7,9] · ./src/a.tsx 10:5-10 · a.kt: (7, 9)
         (
             r"(?:file://)?(?P<path>(?:[\w@.+~-]*/)*[\w@+~-][\w@.+~-]*)"
             r"(?::(?P<line>\d+)(?::(?P<column>\d+))?|\((?P<line2>\d+),(?P<column2>\d+)\)"
-            r"|:\[(?P<line3>\d+),(?P<column3>\d+)\]| (?P<line4>\d+):(?P<column4>\d+))"
+            r"|:\[(?P<line3>\d+),(?P<column3>\d+)\]| (?P<line4>\d+):(?P<column4>\d+)"
+            r"|: \((?P<line5>\d+), (?P<column5>\d+)\))"
         ),
         r'File "(?P<path>[^"\n]+)", line (?P<line>\d+)',
+        # gradle
+        r"file '(?P<path>[^'\n]+)'(?: line)?: (?P<line>\d+)",
     )
 )
 LONGEST = 4000
