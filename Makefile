@@ -78,8 +78,9 @@ lint: $(READY) ## ruff and mypy
 	@ruff check build_tests builders tests benchmarks examples conftest.py
 	@mypy
 
-schema: $(READY) ## write config/build.schema.json, for editors
+schema: $(READY) ## write config/build.schema.json, for editors, and docs/reference.md
 	@pytest-build schema >config/build.schema.json
+	@python docs/make_reference.py
 
 bench: $(READY) ## measure against ninja, doit and make
 	@python benchmarks/run.py $(ARGS)
