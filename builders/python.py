@@ -129,7 +129,13 @@ def _sdist(context: Context) -> Step:
     return context.step(
         "sdist",
         command=backend_call(context, "sdist", context.near(options.sdist), *(path.rstrip("/") for path in ours)),
-        inputs=(*patterns_of(context.component, ("**",)), *_without(context), *_ignore_files(context)),
+        # The sources by name: what another step generates among them is never taken by a pattern.
+        inputs=(
+            *patterns_of(context.component, ("**",)),
+            *sources(context),
+            *_without(context),
+            *_ignore_files(context),
+        ),
         outputs=(Output(path=context.at(options.sdist), directory=True),),
         depends_on=(context.label("venv"),),
         env=(("SOURCE_DATE_EPOCH", EPOCH),),
