@@ -1,12 +1,21 @@
 """The pages hang together: the reference is current, each page is on the map, each link leads somewhere."""
 
+import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from build_tests import plugin
+from build_tests.faces import cli
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+BLOCK = re.compile(r"```(?:console|shell|sh|bash)\n(.*?)```", re.DOTALL)
+SHOWN = re.compile(r"^(?:\w*\$ )?(?:\w+=\S+ )*(pytest|pytest-build)( .*)?$")
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -34,3 +43,53 @@ def test_each_link_leads_somewhere():
             if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
                 lost.append(f"{page.name}: {name}#{anchor}")
     assert not lost
+
+
+def shown_commands():
+    """Each call of ours in a block of any page: where it stands, the program, what is behind it."""
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for line in block.splitlines():
+                if found := SHOWN.match(re.sub(r"\s+#\s.*", "", line).rstrip()):
+                    alone = re.split(r"\s(?:&&|\|\|?|>|;)(?:\s|$)", (found[2] or "").replace(">", " > "))[0]
+                    yield f"{page.name}: {line}", found[1], shlex.split(alone)
+
+
+class Options(set):
+    """The names that our plugin declares."""
+
+    def getgroup(self, *_):
+        return self
+
+    def addoption(self, name, **_):
+        self.add(name)
+
+
+OPTIONS = Options()
+plugin.pytest_addoption(OPTIONS)
+
+
+def is_known(program, words):
+    if program == "pytest":
+        return {word.partition("=")[0] for word in words if word.startswith("--build")} <= OPTIONS
+    if not words or words[0] not in cli.COMMANDS:
+        return False
+    module = importlib.import_module(f"build_tests.faces.{cli.COMMANDS[words[0]][0]}")
+    ours, _ = cli.split_at_dashes(words[1:])
+    try:
+        return not cli.parser_of(words[0], module).parse_known_args(ours)[1]
+    except SystemExit:
+        return False
+
+
+def test_each_shown_command_exists():
+    shown = list(shown_commands())
+    assert len(shown) > 30
+    assert [where for where, program, words in shown if not is_known(program, words)] == []
+
+
+@pytest.mark.parametrize(
+    ("program", "words"), [("pytest", ["--build-no"]), ("pytest-build", ["bild"]), ("pytest-build", ["log", "--no"])]
+)
+def test_a_command_that_is_not_there_is_found_out(program, words):
+    assert not is_known(program, words)
