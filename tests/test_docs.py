@@ -1,13 +1,16 @@
 """The pages hang together: the reference is current, each page is on the map, each link leads somewhere."""
 
 import importlib
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from build_tests import plugin
 from build_tests.faces import cli
@@ -93,3 +96,24 @@ def test_each_shown_command_exists():
 )
 def test_a_command_that_is_not_there_is_found_out(program, words):
     assert not is_known(program, words)
+
+
+STRICT = {"validation": "strict"}
+
+
+@pytest.mark.real("mkdocs")
+def test_our_own_build_makes_the_site(build_workspace):
+    ws = build_workspace
+    ours = yaml.safe_load((ROOT / "config" / "build.yml").read_text(encoding="utf-8"))["components"]["docs"]
+    ws.write("build.yml", json.dumps({"version": "2.0", "components": {"docs": ours}, "targets": {"all": STRICT}}))
+    shutil.copytree(ROOT / "docs", ws.root / "docs")
+    for name in ("mkdocs.yml", "benchmarks/results.md", *(page.name for page in ROOT.glob("*.md"))):
+        ws.write(name, (ROOT / name).read_text(encoding="utf-8"))
+    done = ws.build("--build-target", "all", "--build-select", "docs", "--build-trace")
+    assert done.outcomes() == {"docs:site": "built"}, done.output  # strict: nothing undeclared is read or written
+    assert "What it promises" in ws.read("build/docs/index.html")
+    assert 'href="docs/tutorial.html"' in ws.read("build/docs/index.html")
+    first = ws.read("build/docs/sitemap.xml")
+    shutil.rmtree(ws.root / "build")
+    assert ws.build("--build-select", "docs", "--build-cache", "off").outcomes() == {"docs:site": "built"}
+    assert ws.read("build/docs/sitemap.xml") == first
