@@ -71,9 +71,9 @@ _WORDS = tuple(
     b"|\xe2\x97\x8f ".split(b"|")
 )
 _FIRST_WORDS = (b"e: ", b"E   ")
-_PYTHON = b".py"
-"""Common in what goes well, too: looked for with the numbers behind it."""
-_WORTH_A_LOOK = re.compile(b"|".join((*map(re.escape, _WORDS), rb"\.pyi?:\d+:\d+: [A-Zi]")))
+_PYTHON = re.compile(rb"\.pyi?:\d+:\d+: [A-Zi]")
+"""The name alone is common in what goes well, too."""
+_WORTH_A_LOOK = re.compile(b"|".join((*map(re.escape, _WORDS), _PYTHON.pattern)))
 _BUILDKIT = re.compile(r"^#\d+ \d+\.\d+ ")
 """Before each line that a RUN prints."""
 _RECENT = 200
@@ -276,7 +276,7 @@ class _Traceback:
 def _worth_reading(block: bytes) -> bool:
     return (
         any(word in block for word in _WORDS)
-        or (_PYTHON in block and _WORTH_A_LOOK.search(block) is not None)
+        or _PYTHON.search(block) is not None
         or block.startswith(_FIRST_WORDS)
         or any(b"\n" + word in block for word in _FIRST_WORDS)
     )
