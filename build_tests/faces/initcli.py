@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from build_tests.core.errors import BuildError, ConfigError
+from build_tests.faces.common import count_text
 from build_tests.faces.yamltext import key_lines, scalar
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def _init(options: argparse.Namespace, extra: Sequence[str]) -> int:
         print("(nothing was written; --yes writes it)" if not sys.stdin.isatty() else "(nothing was written)")
         return 0
     _write(NAME, proposal.text)
-    print(f"wrote {NAME}: {len(proposal.entries)} components, {proposal.steps} steps")
+    components, steps = count_text(len(proposal.entries), "component"), count_text(proposal.steps, "step")
+    print(f"wrote {NAME}: {components}, {steps}")
     if not options.no_makefile:
         _makefile(options)
     print("next: pytest-build doctor, then pytest-build build")
