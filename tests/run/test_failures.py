@@ -84,7 +84,7 @@ def test_the_place_is_a_file_of_the_repository(tmp_path, said, file, place):
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).touch()
     error = "\n".join(golden()[said])
-    for root in ("/work/shop", "/repo/web", "/repo"):
+    for root in ("/repo/shop", "/repo/web", "/repo"):
         error = error.replace(f"{root}/", f"{tmp_path}/")
     assert pinpoint(error, str(tmp_path), "") == place
 
