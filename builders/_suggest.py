@@ -18,8 +18,20 @@ def generated_folder(path: str, workspace: Workspace) -> str:
     It is named, and is not there: no step has made it yet, and nobody has committed it.
     """
     named = [name for text in _texts(path, workspace) for name in _FOLDER.findall(text)]
+    named += _go_packages(path, workspace)
     absent = [name for name in named if not workspace.glob(posixpath.join(path, name, "**"))]
     return max(absent, key=len, default="")
+
+
+def _go_packages(path: str, workspace: Workspace) -> list[str]:
+    """The folders of generated packages that a Go module imports of itself."""
+    manifest = posixpath.join(path, "go.mod")
+    module = re.search(r"(?m)^module\s+(\S+)", workspace.read_text(manifest)) if workspace.exists(manifest) else None
+    if module is None:
+        return []
+    imported = re.compile(rf'"{re.escape(module[1])}/((?:[\w.-]+/)*gen(?:erated)?(?:/[\w.-]+)*)"')
+    files = workspace.glob(posixpath.join(path, "**/*.go"))
+    return [name for file in files for name in imported.findall(workspace.read_text(file))]
 
 
 def mentions(path: str, workspace: Workspace, word: str) -> bool:

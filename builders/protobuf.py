@@ -21,7 +21,7 @@ from ._protolanguages import GRPC_TOOLS, LANGUAGES, NODE, PLUGINS, PROTOC, Gener
 from ._suggest import generated_folder, mentions
 
 SUMS = Tool(name="sha256sum", version_command=("sha256sum", "--version"), hint="apt install coreutils")
-CONSUMERS = {"kotlin": "java", "python": "python", "typescript": "typescript"}
+CONSUMERS = {"go": "go", "kotlin": "java", "python": "python", "typescript": "typescript"}
 """Kind → the language that its components are most likely to want."""
 LONGEST = 40_000
 """Characters of file names in a command: Linux takes 128 KiB in one argument. Beyond that the shell lists folders."""

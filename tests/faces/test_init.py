@@ -63,13 +63,15 @@ def test_it_finds_what_is_there_and_nothing_twice(build_workspace):
 
 
 def test_generated_code_goes_where_its_consumers_look_for_it(build_workspace):
-    ws = repository(build_workspace, PROTO, PYTHON)
+    ws = repository(build_workspace, PROTO, PYTHON, GO)
+    ws.write("services/greet/order.go", 'package main\n\nimport _ "example/greet/gen"\n')
     project = ws.read("tool/pyproject.toml") + '\n[tool.setuptools.package-dir]\n"" = "src"\nshop = "gen/shop"\n'
     ws.write("tool/pyproject.toml", project)
     assert run(ws, "init", "--yes").returncode == 0
     text = ws.read("build.yml")
     assert "    languages:\n      python: {out: //tool/gen/shop}\n" in text
     assert "    sources: [src/, gen/shop/]\n" in text
+    assert "      go: {out: //services/greet/gen}\n" in text
     (line,) = [line for line in run(ws, "graph").stdout.splitlines() if " tool:wheel " in line]
     assert "proto:python" in line
 
