@@ -99,7 +99,8 @@ class ProtobufBuilder:
                 if kind == "typescript" and mentions(folder, workspace, "@bufbuild/protoc-gen-es"):
                     out["plugin"] = f"//{posixpath.join(folder, 'node_modules/.bin/protoc-gen-es')}"
                 languages[language] = out
-        kinds = dict.fromkeys(CONSUMERS[kind] for kind, _ in others if kind in CONSUMERS)
+        # Go wants to be asked for: its plugin refuses a schema that names no Go package.
+        kinds = dict.fromkeys(CONSUMERS[kind] for kind, _ in others if kind in CONSUMERS and kind != "go")
         return {"languages": languages or {name: {"out": f"gen/{name}"} for name in kinds or ("python",)}}
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
