@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from build_tests.core.builder import ManifestError, Workspace, path_from_root
@@ -57,6 +58,25 @@ def images_of(
         yield compose.image(name)
 
 
+def told_by(file: str, workspace: Workspace) -> tuple[list[Image], list[str]]:
+    """What can be told of a Compose file as it is: the images that it builds, and the names of those that it only uses.
+
+    An image has no references where the file does not say its name.
+    """
+    try:
+        compose = _Compose(file, workspace, {})
+    except ManifestError:
+        return [], []
+    built, used = [], []
+    for name, service in compose.services.items():
+        with suppress(ManifestError):  # a variable without a value, say: the plan tells
+            if name in compose.built():
+                built.append(compose.image(name, compose.name_of(name)))
+            elif isinstance(service, dict) and "image" in service:
+                used.append(compose.reference(name))
+    return built, used
+
+
 class _Compose:
     def __init__(self, file: str, workspace: Workspace, variables: Mapping[str, str]) -> None:
         self._file = file
@@ -71,8 +91,8 @@ class _Compose:
         """The services with a `build` section."""
         return [name for name, service in self.services.items() if isinstance(service, dict) and service.get("build")]
 
-    def image(self, name: str) -> Image:
-        """What one service builds."""
+    def image(self, name: str, references: tuple[str, ...] | None = None) -> Image:
+        """What one service builds; its names are those that the file says, unless they are given."""
         service = self.services[name]
         build = service["build"]
         build = {"context": build} if isinstance(build, str) else _mapping(build, self._at(name, "build"))
@@ -84,7 +104,7 @@ class _Compose:
         dockerfile = text["dockerfile"] or "Dockerfile"
         return Image(
             step=name,
-            references=(self._reference(name), *self._list(name, "tags", build)),
+            references=(self.reference(name), *self._list(name, "tags", build)) if references is None else references,
             dockerfile=self._file if inline else self._path(name, dockerfile, context),
             inline=inline,
             context=context,
@@ -98,7 +118,7 @@ class _Compose:
             arguments=tuple(self._arguments(name, build)),
         )
 
-    def _reference(self, name: str) -> str:
+    def reference(self, name: str) -> str:
         """The image's name, as Compose gives it where the file does not."""
         if reference := self._text(name, "image", self.services[name].get("image")):
             return reference
@@ -108,6 +128,13 @@ class _Compose:
             raise self._fault(name, "its image has no name", "write image: NAME:TAG, or name: PROJECT at the top")
         return f"{project}-{name}"
 
+    def name_of(self, name: str) -> tuple[str, ...]:
+        """Its name, or nothing where the file does not say one."""
+        try:
+            return (self.reference(name),)
+        except ManifestError:
+            return ()
+
     def _contexts(self, name: str, build: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for key, value in self._pairs(name, "additional_contexts", build).items():
             where = value or ""
@@ -115,7 +142,7 @@ class _Compose:
                 other = where.removeprefix("service:")
                 if other not in self.services:
                     raise self._fault(name, f"there is no service {other!r}")
-                where = IMAGE_CONTEXT + self._reference(other)
+                where = IMAGE_CONTEXT + self.reference(other)
             yield key, where if where.startswith(IMAGE_CONTEXT) else self._path(name, where)
 
     def _secrets(self, name: str, build: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -107,6 +107,13 @@ class DockerBuilder:
     def detect(path: str, workspace: Workspace) -> bool:
         """Whether the folder has a Dockerfile."""
         return workspace.exists(path_from_root("Dockerfile", path))
+
+    @staticmethod
+    def suggest(path: str, workspace: Workspace, others: Sequence[tuple[str, str]]) -> dict[str, object]:
+        """What `init` writes down: the image's name and context, or the Compose file that says both."""
+        from ._suggestimage import suggested
+
+        return suggested(path, workspace, [folder for kind, folder in others if kind == "docker"])
 
     def plan(self, component: Component, workspace: Workspace) -> Iterable[Step]:
         """Raises ManifestError: a Dockerfile or Compose file that is missing or says too little, an impossible name."""

@@ -27,5 +27,5 @@ def key_lines(key: str, value: Any, margin: str) -> Iterator[str]:
 
 def scalar(value: Any) -> str:
     """YAML that is read as what it is: JSON's quotes wherever a plain word would not do."""
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/][\w./-]*", value) is not None
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/][\w./-]*(?::[\w.-]+)*", value) is not None
     return str(value) if plain else json.dumps(value)

@@ -14,6 +14,7 @@ from build_tests.core.model import CacheSettings, Config, Identity, Step, Tool
 from build_tests.run.toolchain import Found, Missing, Toolchain
 
 if TYPE_CHECKING:
+    from build_tests.run.images import Engine
     from build_tests.run.tierstats import TierStats
 
 LEAST_FREE = 1_000_000_000
@@ -102,6 +103,22 @@ def _engine(graph: Graph, environ: Mapping[str, str]) -> Iterator[Finding]:
     else:
         found = f"answers at {engine.address}"
         yield Finding(subject="engine", name="container engine", health=Health.GOOD, found=found, needed_by=labels)
+        yield from _base_images(graph, engine)
+
+
+def _base_images(graph: Graph, engine: Engine) -> Iterator[Finding]:
+    """Those that neither a step makes nor the engine has: where no registry has them either, the build fails."""
+    made = {out.path for step in graph.steps.values() for out in step.outputs if out.identity is Identity.IMAGE}
+    users: dict[str, list[str]] = {}
+    for label, step in sorted(graph.steps.items()):
+        for name in step.base_images:
+            users.setdefault(name, []).append(label)
+    for name, identity in engine.identities(sorted(set(users) - made)).items():
+        if identity is None:
+            yield Finding(
+                subject="engine", name=name, health=Health.NOTE, found="is not here, and no step makes it",
+                hint="docker asks its registry for it while it builds", needed_by=tuple(users[name]),
+            )  # fmt: skip
 
 
 def _git(root: str) -> Finding:

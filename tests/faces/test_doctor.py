@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from commands import run
 
 
@@ -59,6 +60,18 @@ def test_an_engine_that_is_not_there_and_a_tier_that_does_not_answer(build_works
     assert found["engine", "container engine"]["needed_by"] == ["a:image"]
     assert found["cache", "redis"]["health"] == "note"
     assert found["cache", "redis"]["hint"] == "builds go on without it"
+
+
+@pytest.mark.real("docker")
+def test_an_image_that_nobody_here_makes_is_told_of(build_workspace):
+    ws = build_workspace
+    ws.components(a={"kind": "docker"}, b={"kind": "docker"})
+    ws.write("a/Dockerfile", "FROM no-such-team/base:1\nCOPY --from=b /x /\n")
+    ws.write("b/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    status, found = findings(ws)
+    assert status == 0
+    assert {name for subject, name in found if subject == "engine"} == {"container engine", "no-such-team/base:1"}
+    assert found["engine", "no-such-team/base:1"]["needed_by"] == ["a:image"]
 
 
 def test_options_that_are_always_given_and_change_builds_are_named(build_workspace):
