@@ -19,7 +19,8 @@ GIT = Tool(name="git", hint="apt install git")
 NETWORK = ("BUF_*",)
 MANIFESTS = ("buf.yaml", "buf.work.yaml")
 GENERATION = "buf.gen.yaml"
-_READ = (*MANIFESTS, "buf.lock")
+_READ = (*MANIFESTS, "buf.lock", "buf.work", "buf.mod")
+"""The last two are what older releases called the first two."""
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _KNOWN = {
     generator.program: generator

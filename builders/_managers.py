@@ -37,6 +37,8 @@ class Manager:
     """How the lockfile comes to be, for a message."""
 
 
+NATIVE = "binding.gyp"
+"""All managers compile a package in whose folder it lies, the workspace's own as well."""
 NETWORK = ("npm_config_*", "NPM_CONFIG_*", "pnpm_config_*", "YARN_*", "BUN_*", "COREPACK_*")
 """Registries, caches and the like: passed, and no part of a key."""
 
@@ -45,9 +47,9 @@ MANAGERS = (
         name="npm",
         tool=Tool(name="npm", hint="apt install npm"),
         install=("npm", "ci", "--no-audit", "--no-fund", "--no-update-notifier", "--prefer-offline"),
-        # Where both are there, npm reads the first; and it builds a package that has gyp's file.
+        # Where both are there, npm reads the first.
         lockfiles=("npm-shrinkwrap.json", "package-lock.json"),
-        settings=(".npmrc", "binding.gyp"),
+        settings=(".npmrc",),
         make_lock="npm install --package-lock-only",
     ),
     Manager(
@@ -64,7 +66,7 @@ MANAGERS = (
         tool=Tool(name="yarn", hint="npm install --global yarn"),
         install=("yarn", "install", "--frozen-lockfile", "--non-interactive", "--prefer-offline"),
         lockfiles=("yarn.lock",),
-        settings=(".npmrc", ".yarnrc"),
+        settings=(".npmrc", ".yarnrc", ".yarnrc.yml", ".yarnclean", "yarn.json"),
         make_lock="yarn install",
     ),
     Manager(
@@ -72,7 +74,7 @@ MANAGERS = (
         tool=Tool(name="yarn", hint="npm install --global @yarnpkg/cli-dist, or corepack enable"),
         install=("yarn", "install", "--immutable"),
         lockfiles=("yarn.lock",),
-        settings=(".yarnrc.yml",),
+        settings=(".yarnrc.yml", ".env.yarn"),
         state=(".yarn/install-state.gz", ".pnp.loader.mjs"),
         env=(("YARN_ENABLE_TELEMETRY", "0"),),
         hooks=False,

@@ -194,7 +194,7 @@ def sources(context: Context) -> tuple[str, ...]:
 
 def metadata(context: Context) -> tuple[str, ...]:
     """What a wheel's metadata is made of, from the root."""
-    single = ("pyproject.toml", "setup.py", "setup.cfg", "MANIFEST.in")
+    single = ("pyproject.toml", "setup.py", "setup.cfg", "MANIFEST.in", "hatch.toml")
     there = (name for name in single if context.has(name))
     readme = _readme(context.project)
     licences = context.project.metadata.get("license-files", ("LICEN[CS]E*", "COPYING*", "NOTICE*", "AUTHORS*"))

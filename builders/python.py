@@ -111,6 +111,7 @@ def _wheel(context: Context) -> Step:
             *sources(context),
             *metadata(context),
             *_without(context, context.tests),
+            *_flat(context),
             # Other backends than setuptools pack whatever lies in the package, but for what git ignores.
             *patterns_of(context.component, backups),
             *_ignore_files(context),
@@ -120,6 +121,14 @@ def _wheel(context: Context) -> Step:
         env=(("SOURCE_DATE_EPOCH", EPOCH),),
         resources=alone(context),
     )
+
+
+def _flat(context: Context) -> tuple[str, ...]:
+    """What lies where several back ends look before they look into src/."""
+    if context.layout.roots[:1] != ("src",):
+        return ()
+    module = context.project.name.replace("-", "_")
+    return tuple(context.at(name) for name in (f"{module}.py", f"{module}/__init__.py") if context.has(name))
 
 
 def _sdist(context: Context) -> Step:
@@ -186,7 +195,8 @@ def _types(context: Context) -> Step:
     return context.step(
         "types",
         command=script([*command, *(() if chosen else context.layout.code or (".",))]),
-        inputs=(*_checked(context, context.tests if chosen else ()), *found.files),
+        # A folder with such a file is a package, and src/ a package in it.
+        inputs=(*_checked(context, context.tests if chosen else ()), *_beside(context, "__init__.py*"), *found.files),
         depends_on=(context.label("venv"),),
         env=(("MYPYPATH", _roots(context)), *((("PYTHONPATH", context.site),) if context.site else ())),
         state=(context.at(MYPY_CACHE),),
@@ -205,7 +215,8 @@ def _lint(context: Context) -> Step:
     return context.step(
         "lint",
         command=script(*commands),
-        inputs=(*_checked(context, context.tests, site=False), *found.files),
+        # Imports are sorted by whether a module of that name lies here.
+        inputs=(*_beside(context, "*.py*"), *_checked(context, context.tests, site=False), *found.files),
         depends_on=(context.label("venv"),) if program != "ruff" else (),
         tools=tools,
     )
@@ -235,6 +246,12 @@ def _checked(context: Context, tests: Iterable[str], *, site: bool = True) -> tu
         *patterns_of(context.component, BACKUPS),
         *((f"{context.at(context.site)}/",) if context.site and site else ()),
     )
+
+
+def _beside(context: Context, name: str) -> tuple[str, ...]:
+    """Files beside the manifest, as a pattern; nothing where none is there, which would be a warning in every run."""
+    pattern = context.at(name)
+    return (pattern,) if context.workspace.glob(pattern) else ()
 
 
 def _import_path(context: Context) -> str:

@@ -14,7 +14,7 @@ from typing import ClassVar
 from build_tests.core.builder import Component, Identity, Output, Step, Tool, Workspace
 
 from . import _inputs
-from ._managers import MANAGERS, NETWORK, NODE, files_of
+from ._managers import MANAGERS, NATIVE, NETWORK, NODE, files_of
 from ._manifests import DOWNLOAD, from_component, script
 from ._reads import inputs_of
 from ._repository import Repository, repository_of
@@ -108,6 +108,7 @@ def _install(repository: Repository) -> Step:
             *(below(package.folder, "package.json") for package in packages),
             repository.lockfile,
             *files_of(manager, root, repository.workspace),
+            *filter(repository.workspace.exists, (below(package.folder, NATIVE) for package in packages)),
         ),
         outputs=(
             *(Output(path=path, directory=True, identity=Identity.INSTALLED) for path in folders),

@@ -1,6 +1,7 @@
 """The strongest claim of a builder, put to the real tool: it reads what the step declares, and writes what it declares.
 
-`check` builds a workspace under `--build-trace` and looks at every step's trace. What is excepted is named with its
+`check` builds a workspace under `--build-trace` and looks at every step's trace; `judge` looks at that of a build which a
+test has anyway. What is excepted is named with its
 reason, and nothing in the component's own folder may be. Beyond that, each file that a tool looks for in its own folder
 and does not find is written, and the component planned again: the step must be another one, or mean the file by its
 inputs, or the day somebody writes it the step would not run. This, too, has named exceptions.
@@ -14,46 +15,64 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from build_tests.core.errors import ConfigError
-from build_tests.core.globs import matches
+from build_tests.core.globs import escape, matches
 from build_tests.project import load_project
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def check(
-    ws, component, *, steps, excepted: Mapping[str, str] = NOTHING, unmade: Mapping[str, str] = NOTHING, options=()
+def check(ws, component, *, steps, options=(), **exceptions):
+    """Build all of `ws` under the trace, and `judge` what it saw."""
+    result = ws.build("--build-trace", *options)
+    assert result.status == 0, result.output
+    judge(ws, result, component, steps=steps, **exceptions)
+    return result
+
+
+def judge(
+    ws,
+    result,
+    component,
+    *,
+    steps,
+    excepted: Mapping[str, str] = NOTHING,
+    in_facts: Mapping[str, str] = NOTHING,
+    unmade: Mapping[str, str] = NOTHING,
 ):
-    """Build all of `ws`; every fault of the component's steps at once.
+    """Every fault of a component's steps in a traced build, at once.
 
     Args:
+        ws: as the build left it.
+        result: of the build.
         component: its name, which is its folder.
         steps: the steps that must have run and been traced, by name.
         excepted: pattern → why it may be read or written although it is not declared.
+        in_facts: pattern → what of a file that is read whole stands among the step's facts, in its own folder too.
         unmade: pattern → why what is looked for there, and absent, need not be declared.
     """
-    result = ws.build("--build-trace", *options)
-    assert result.status == 0, result.output
     labels = [f"{component}:{name}" for name in steps]
     assert set(labels) <= set(result.steps), sorted(result.steps)
     # Of what was restored or up to date nothing is known.
     assert set(labels) <= set(result.ran), result.outcomes()
+    unmade = {f"**{escape(str(ws.root))}/**": "an absolute path laid below the folder: Maven's plugins do it", **unmade}
     before = planned(ws)
     wrong = []
     for label, record in result.steps.items():
         if label.startswith(f"{component}:"):
-            wrong += faults(component, label, record.trace, excepted)
+            known = in_facts if before[label].facts else NOTHING
+            wrong += faults(component, label, record.trace, excepted, known)
             wrong += blind_spots(ws, before[label], record.trace.get("missing", ()), unmade)
     assert not wrong, "\n".join(wrong)
-    return result
 
 
-def faults(component, label, trace, excepted) -> Iterator[str]:
+def faults(component, label, trace, excepted, in_facts: Mapping[str, str] = NOTHING) -> Iterator[str]:
     """What a step used and does not declare, in lines."""
     if trace.get("status") not in ("clean", "undeclared"):
         yield f"{label} is not verified: {trace.get('why')}"
     for kind in ("reads", "writes"):
         for path in trace.get(kind, ()):
-            if path.startswith(f"{component}/") or not matches(excepted, path):
+            own = path.startswith(f"{component}/")
+            if not (kind == "reads" and matches(in_facts, path)) and (own or not matches(excepted, path)):
                 yield f"{label} {kind} {path}"
 
 
@@ -96,3 +115,44 @@ def written(root, path) -> Iterator[bool]:
     file.unlink()
     if new:
         shutil.rmtree(new[-1])
+
+
+JVM = {
+    "**/.hotspotrc": "the virtual machine's debug builds read it",
+    "**/.hotspot_compiler": "the virtual machine's debug builds read it",
+}
+MAVEN = {
+    "**/profiles.xml": "Maven 2 read it; Maven 3 looks only to warn",
+    "**/some/non/existent/path/**": "a name that a library made up to be absent",
+    "**/META-INF/maven/**": "names inside the jar",
+    "**/META-INF/maven": "a name inside the jar",
+    "**/module-info.java": "the component's folder is no source folder",
+    "**/src/test/kotlin": "a folder; what is written in it is declared",
+}
+
+PYTHON = {
+    "app/http*:/**": "pip asks whether an index's address is a path",
+    "app/rust-toolchain*": "pip tells the index which Rust is there, which rustup answers",
+    "*/.python-version": "uv is told the interpreter by --python, which goes before",
+    "*/.pdm-build": "another back end's leavings, which are removed",
+    "app/-c": "python's own argument, taken for a script",
+    "app/pybuilddir.txt": "marks a folder in which Python itself was built",
+    "app/README*": "listed in SOURCES.txt, which no wheel holds; the one that pyproject.toml names is declared",
+    "app/test": "setuptools lists tests for source distributions",
+    "app/**/pyvenv.cfg": "pytest asks of each folder whether it is an environment",
+    "app/**/conda-meta/history": "pytest asks of each folder whether it is an environment",
+    "app/setup.cfg": "pytest's settings stand in pyproject.toml, which goes before",
+    "app/tox.ini": "pytest's settings stand in pyproject.toml, which goes before",
+    "app/.reports/coverage.data*": "SQLite's own files beside the data, which are gone when it is closed",
+    "app/<frozen runpy>": "python's own code, taken for a file",
+    "app/app": "an empty file of that name is no package",
+    "app/lib": "an empty file of that name is no package",
+    "app/HEAD": "git asks whether the folder is a repository without a working tree",
+    "app/.poetry/plugins": "holds the plugins that pyproject.toml requires, and it requires none",
+    "app/-l*": "a library's arguments for the linker, taken for paths",
+    "*/.hg": "another version control, whose ignored files are asked for where git has none",
+    "*/.hgignore": "another version control, whose ignored files are asked for where git has none",
+    "*/PKG-INFO": "marks an unpacked source distribution",
+    "app/libgcc_s.so.1": "the loader looks in the current folder for a library",
+}
+"""What Python's tools look for in a component `app`, or in another, and why nobody has to declare it."""

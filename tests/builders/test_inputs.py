@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from build_tests.core.globs import escape
-from tests.builders.inputs_are_right import check, faults
+from tests.builders.inputs_are_right import JVM, MAVEN, PYTHON, check, faults
 
 pytestmark = [
     pytest.mark.real("strace"),
@@ -31,12 +30,6 @@ def test_a_wrong_input_is_found(build_workspace):
     unverified = {"status": "unverified", "why": ["x"]}
     assert list(faults("app", "app:make", unverified, {})) == ["app:make is not verified: ['x']"]
     assert list(faults("app", "app:make", {}, {})) == ["app:make is not verified: None"]
-
-
-JVM = {
-    "app/.hotspotrc": "the virtual machine's debug builds read it",
-    "app/.hotspot_compiler": "the virtual machine's debug builds read it",
-}
 
 
 PROTO = 'syntax = "proto3";\npackage shop;\nimport "money.proto";\nmessage Price { common.Money money = 1; }\n'
@@ -79,21 +72,7 @@ def test_python(build_workspace):
     ws.write("app/src/app/py.typed", "")
     ws.write("app/tests/conftest.py", "import pytest\n\n@pytest.fixture\ndef wanted():\n    return 42\n")
     ws.write("app/tests/test_app.py", "import app\n\ndef test_answer(wanted):\n    assert app.answer == wanted\n")
-    unmade = {
-        "app/http*:/**": "pip asks whether an index's address is a path",
-        "app/rust-toolchain*": "pip tells the index which Rust is there, which rustup answers",
-        "app/.python-version": "uv is told the interpreter by --python, which goes before",
-        "app/.pdm-build": "another back end's leavings, which are removed",
-        "app/-c": "python's own argument, taken for a script",
-        "app/pybuilddir.txt": "marks a folder in which Python itself was built",
-        "app/README*": "listed in SOURCES.txt, which no wheel holds; the one that pyproject.toml names is declared",
-        "app/test": "setuptools lists tests for source distributions",
-        "app/**/pyvenv.cfg": "pytest asks of each folder whether it is an environment",
-        "app/**/conda-meta/history": "pytest asks of each folder whether it is an environment",
-        "app/setup.cfg": "pytest's settings stand in pyproject.toml, which goes before",
-        "app/tox.ini": "pytest's settings stand in pyproject.toml, which goes before",
-    }
-    check(ws, "app", steps=["venv", "wheel", "test"], unmade=unmade)
+    check(ws, "app", steps=["venv", "wheel", "test"], unmade=PYTHON)
 
 
 PACKAGE = """{
@@ -148,15 +127,7 @@ def test_kotlin_by_maven(build_workspace):
         "package shop\n\nimport org.junit.jupiter.api.Assertions.assertEquals\nimport org.junit.jupiter.api.Test\n\n"
         "class AppTest { @Test fun answers() = assertEquals(42, answer()) }\n",
     )
-    unmade = JVM | {
-        "app/profiles.xml": "Maven 2 read it; Maven 3 looks only to warn",
-        "app/some/non/existent/path/**": "a name that a library made up to be absent",
-        "app/META-INF/maven/**": "names inside the jar",
-        "app/META-INF/maven": "a name inside the jar",
-        "app/module-info.java": "the component's folder is no source folder",
-        f"app{escape(str(ws.root))}/**": "surefire lays an absolute path below the folder, and looks for that too",
-    }
-    check(ws, "app", steps=["compile", "test", "package"], unmade=unmade)
+    check(ws, "app", steps=["compile", "test", "package"], unmade=JVM | MAVEN)
 
 
 @pytest.mark.real("gradle", "java")

@@ -1,6 +1,7 @@
 """Kind kotlin with the real Maven, against Maven Central."""
 
 import pytest
+from inputs_are_right import JVM, MAVEN
 from kotlin_day import JUPITER, Day, daemons, workspace
 
 pytestmark = [pytest.mark.real("mvn", "java", "strace"), pytest.mark.slow]
@@ -71,8 +72,8 @@ def shop(tmp_path_factory):
 
 
 class TestMaven(Day):
-    # Every file that a step reads is an input of it, and it writes its outputs only.
     first = ("--build-trace",)
+    unmade = JVM | MAVEN
 
     def test_nobody_is_left_behind(self, shop):
         assert daemons(shop) == set()

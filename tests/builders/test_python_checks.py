@@ -48,6 +48,23 @@ def test_which_checks_there_are(planned, files, expected):
     assert ("site" in steps) is bool(expected)
 
 
+@pytest.mark.parametrize(
+    ("path", "steps"),
+    [
+        ("app/six.py", {"lint"}),  # a module of the project's own from then on, when imports are sorted
+        ("app/__init__.py", {"lint", "types"}),  # src/ lies in a package then
+        ("app/app.py", {"lint", "wheel"}),  # taken for the package by some back ends
+        ("app/app/__init__.py", {"wheel"}),
+        ("app/hatch.toml", {"wheel", "site"}),
+        ("app/notes.txt", set()),
+    ],
+)
+def test_what_lies_beside_src_counts_for_those_who_look_there(planned, path, steps):
+    files = with_table("[tool.ruff]\n[tool.mypy]\n") | {path: ""}
+    read = {name for name, step in planned(PythonBuilder, files).items() if name != "sdist" and matches(step.inputs, path)}
+    assert read == steps
+
+
 @pytest.mark.parametrize(("option", "step"), [("types", "types"), ("lint", "lint")])
 def test_a_component_may_say_otherwise(planned, option, step):
     assert step in planned(PythonBuilder, with_table(""), **{option: True})

@@ -31,10 +31,10 @@ def outputs(step):
 
 
 def test_install_is_keyed_by_the_manifests_alone(planned):
-    files = depends(package(), "left-pad") | {"app/src/a.ts": "", "app/.npmrc": "", "app/patches/x.patch": ""}
+    files = depends(package(), "left-pad") | {"app/src/a.ts": "", "app/.npmrc": "", "app/patches/x.patch": "", "app/binding.gyp": ""}
     step = planned(TypeScriptBuilder, files)["install"]
     assert step.command[:2] == ("npm", "ci")
-    assert step.inputs == ("app/package.json", "app/package-lock.json", "app/.npmrc", "app/patches/")
+    assert step.inputs == ("app/package.json", "app/package-lock.json", "app/.npmrc", "app/patches/", "app/binding.gyp")
     assert step.outputs == (Output(path="app/node_modules", directory=True, identity=Identity.INSTALLED),)
     assert "npm_config_*" in step.network_env
     assert step.retries.count
