@@ -7,18 +7,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from pages import PAGES, ROOT
 
 from build_tests import plugin
 from build_tests.faces import cli
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
-BLOCK = re.compile(r"```(?:console|shell|sh|bash)\n(.*?)```", re.DOTALL)
-SHOWN = re.compile(r"^(?:\w*\$ )?(?:\w+=\S+ )*(pytest|pytest-build)( .*)?$")
+CALL = re.compile(r"^(?:\w+=\S+ )*(pytest|pytest-build)( .*)?$")
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -48,14 +45,16 @@ def test_each_link_leads_somewhere():
     assert not lost
 
 
-def shown_commands():
-    """Each call of ours in a block of any page: where it stands, the program, what is behind it."""
+def named_commands():
+    """Each call of ours that stands in a sentence or a table: where, the program, what is behind it. Blocks are run."""
     for page in PAGES:
-        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
-            for line in block.splitlines():
-                if found := SHOWN.match(re.sub(r"\s+#\s.*", "", line).rstrip()):
-                    alone = re.split(r"\s(?:&&|\|\|?|>|;)(?:\s|$)", (found[2] or "").replace(">", " > "))[0]
-                    yield f"{page.name}: {line}", found[1], shlex.split(alone)
+        text = re.sub(
+            r"^```.*?^```$|^<!--.*?-->$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+        )
+        for span in re.findall(r"`([^`\n]+)`", text):
+            if (found := CALL.match(span)) and "COMMAND" not in span:
+                one_of = [word.partition("|")[0] for word in shlex.split(found[2] or "")]
+                yield f"{page.name}: {span}", found[1], one_of
 
 
 class Options(set):
@@ -85,10 +84,10 @@ def is_known(program, words):
         return False
 
 
-def test_each_shown_command_exists():
-    shown = list(shown_commands())
-    assert len(shown) > 30
-    assert [where for where, program, words in shown if not is_known(program, words)] == []
+def test_each_named_command_exists():
+    named = list(named_commands())
+    assert len(named) > 30
+    assert [where for where, program, words in named if not is_known(program, words)] == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,12 @@ def test_our_own_build_makes_the_site(build_workspace):
     ours = yaml.safe_load((ROOT / "config" / "build.yml").read_text(encoding="utf-8"))["components"]["docs"]
     ws.write("build.yml", json.dumps({"version": "2.0", "components": {"docs": ours}, "targets": {"all": STRICT}}))
     shutil.copytree(ROOT / "docs", ws.root / "docs")
-    for name in ("mkdocs.yml", "benchmarks/results.md", "benchmarks/fast.md", *(page.name for page in ROOT.glob("*.md"))):
+    for name in (
+        "mkdocs.yml",
+        "benchmarks/results.md",
+        "benchmarks/fast.md",
+        *(page.name for page in ROOT.glob("*.md")),
+    ):
         ws.write(name, (ROOT / name).read_text(encoding="utf-8"))
     done = ws.build("--build-target", "all", "--build-select", "docs", "--build-trace")
     assert done.outcomes() == {"docs:site": "built"}, done.output  # strict: nothing undeclared is read or written

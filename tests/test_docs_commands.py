@@ -1,126 +1,109 @@
-"""The first hour: what README and the tutorial say is done word for word, in one fresh folder a page.
+"""Each command block of each page is run, word for word, in a fresh folder a page; see pages.py for what a page may say."""
 
-In a `console` block a line behind `$ ` is a command, and the lines below it must appear in what it prints, in that
-order; times, sizes, names of runs and rulers aside. It must end with 0, unless the page asks with `echo $?` what it
-ended with. A block below a line that begins with a file's name in backticks, and ends with a colon, is that file.
-"""
-
-import importlib.metadata
-import re
-import shlex
-import subprocess
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+import ast
+import shutil
+import textwrap
 
 import pytest
-from faces.commands import environment
+import yaml
+from pages import PAGES, ROOT, Command, Shell, blocks, follow, read
 
-ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w+)\n(?P<body>.*?)```", re.DOTALL)
-FILE = re.compile(r"`(?P<name>[\w./-]+)`.*:")
-NOISE = [
-    (re.compile(r"\x1b\[[0-9;]*m|\s\[ *\d+%\]|[=_]{2,}"), " "),
-    (re.compile(r"\d{8}T\d{6}\.\d+-\d+"), "RUN"),
-    (re.compile(r"\d+\.\d+ ?s\b"), "TIME"),
-    (re.compile(r"\d+(\.\d+)? [kM]?B\b"), "SIZE"),
-    (re.compile(r"\s+"), " "),
+from build_tests.core import config
+from build_tests.registry import Registry
+
+NEEDS = {
+    "docs/trace.md": ["strace"],
+    "docs/go-and-rust.md": ["go"],
+}
+"""Pages that a tool of others must be there for."""
+LANGUAGES = {"", "console", "json", "makefile", "python", "text", "toml", "yaml"}
+"""Of blocks. Commands stand in `console` alone, so none is left out."""
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+TEXTS = {name_of(page): page.read_text(encoding="utf-8") for page in PAGES}
+FOLLOWED = [name for name, text in TEXTS.items() if any(isinstance(one, Command) for one in read(text))]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.real(*NEEDS.get(name, []))) for name in FOLLOWED]
+)
+def test_the_page_is_true_word_for_word(name, build_workspace):
+    wrong = follow(Shell(build_workspace), list(read(TEXTS[name])))
+    assert wrong is None, wrong
+
+
+def hidden(text):
+    """The lines of a page that no test would run, or that it shows without saying which command prints them."""
+    for language, body in blocks(text):
+        if language not in LANGUAGES:
+            yield f"```{language}"
+        elif language == "console":
+            yield from body.splitlines()[:1] if not body.startswith("$ ") else []
+        elif language != "python":
+            yield from (line for line in body.splitlines() if line.startswith("$ "))
+
+
+def test_no_command_block_is_left_out():
+    assert {name: found for name, text in TEXTS.items() if (found := list(hidden(text)))} == {}
+    for name, text in TEXTS.items():
+        shown = [body for language, body in blocks(text) if language == "console"]
+        assert sum(body.count("\n$ ") + body.startswith("$ ") for body in shown) == sum(
+            isinstance(one, Command) for one in read(text)
+        ), name
+        assert text.count("\n```") == 2 * len(blocks(text)), f"{name}: a block that is not understood"
+
+
+@pytest.mark.parametrize(
+    "block", ["```bash\nls\n```\n", "```console\nls\n```\n", "```text\n$ ls\n```\n", "```\n$ ls\n```\n"]
+)
+def test_a_command_that_nobody_would_run_is_found_out(block):
+    assert list(hidden(f"words\n\n{block}"))
+
+
+def test_each_python_block_is_python():
+    for name, text in TEXTS.items():
+        for language, body in blocks(text):
+            if language == "python":
+                ast.parse(textwrap.dedent(body), name)
+
+
+BUILD_FILES = [
+    pytest.param(body, id=f"{name}-{number}")
+    for name, text in TEXTS.items()
+    for number, (language, body) in enumerate(blocks(text))
+    if language == "yaml" and {"components", "build_system"} & yaml.safe_load(body).keys()
 ]
 
 
-@dataclass
-class File:
-    name: str
-    text: str
+def faults(text, folder):
+    """What the reader of build files says of it, where the folders that it names are there."""
+    content = yaml.safe_load(text.replace("ed25519:…", f"ed25519:{'A' * 43}="))
+    components = content.setdefault("components", {})
+    for name, entry in components.items():
+        path = folder / entry.get("path", name).replace("*", f"{name}-1").lstrip("/")
+        path.mkdir(parents=True, exist_ok=True)
+        for manifest in ("Dockerfile", "package.json", "package-lock.json"):
+            (path / manifest).write_text("{}")
+    registry = Registry()
+    (folder / "tools").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "tests/data/zig_builder/pytest_build_zig.py", folder / "tools/zig.py")
+    registry.add_private("zig", "tools.zig:ZigBuilder", str(folder))
+    file = folder / "build.yml"
+    file.write_text(yaml.safe_dump(content))
+    return [one.message for one in config.check(str(file), registry=registry).diagnostics]
 
 
-@dataclass
-class Command:
-    text: str
-    shown: list[str] = field(default_factory=list)
+@pytest.mark.parametrize("text", BUILD_FILES)
+def test_each_build_file_of_a_page_is_understood(text, tmp_path):
+    assert faults(text, tmp_path) == []
 
 
-def read(text):
-    """The files and commands of a page, in its order."""
-    for block in BLOCK.finditer(text):
-        if block["language"] == "console":
-            yield from commands(block["body"])
-        elif file := FILE.fullmatch(block["before"]):
-            yield File(file["name"], block["body"])
-
-
-def commands(body):
-    found = []
-    for line in body.splitlines():
-        if line.startswith("$ "):
-            found.append(Command(line[2:]))
-        elif line.strip():
-            found[-1].shown.append(line)
-    return found
-
-
-def plain(line):
-    for pattern, by in NOISE:
-        line = pattern.sub(by, line)
-    return line.strip()
-
-
-def missing(shown, printed):
-    """The first shown line that does not appear, in order; None if all do."""
-    lines = iter([plain(line) for line in printed.splitlines()])
-    return next((line for line in shown if not any(plain(line) in one for one in lines)), None)
-
-
-class Shell:
-    """A terminal in a fresh folder: remembers where it is and how the last command ended."""
-
-    def __init__(self, ws):
-        self.folder, self.status, self.note = Path(ws.root), 0, Path(ws.root).parent / "where"
-        tools = str(Path(sys.executable).parent)
-        self.environ = environment(ws, COLUMNS="80", PATH=f"{tools}:{ws.environ['PATH']}")
-
-    def run(self, text):
-        if installed := re.fullmatch(r"pip install ([\w-]+)", text):
-            return importlib.metadata.version(installed[1])
-        script = f"(exit {self.status})\n{text}\nstatus=$?; pwd >{shlex.quote(str(self.note))}; exit $status"
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        self.folder, self.status = Path(self.note.read_text().strip()), done.returncode
-        return done.stdout
-
-
-def follow(shell, page):
-    """What goes another way than the page says; None if nothing does."""
-    for now, then in zip(page, [*page[1:], None], strict=True):
-        if isinstance(now, File):
-            (shell.folder / now.name).write_text(now.text)
-            continue
-        printed = shell.run(now.text)
-        asked = isinstance(then, Command) and then.text == "echo $?"
-        if shell.status and not asked:
-            return f"$ {now.text}\n{printed}\nended with {shell.status}"
-        if line := missing(now.shown, printed):
-            return f"$ {now.text}\n{printed}\ndoes not show: {line}"
-    return None
-
-
-def in_yours(text):
-    return text[text.index("\n## In yours\n") : text.index("\n## What it promises\n")]
-
-
-def whole(text):
-    return text
-
-
-@pytest.mark.parametrize(("document", "part"), [("README.md", in_yours), ("docs/tutorial.md", whole)])
-def test_the_page_is_true_word_for_word(document, part, build_workspace):
-    page = list(read(part((ROOT / document).read_text(encoding="utf-8"))))
-    assert sum(isinstance(one, Command) for one in page) > 3
-    assert any(isinstance(one, File) for one in page)
-    wrong = follow(Shell(build_workspace), page)
-    assert wrong is None, wrong
+def test_a_build_file_that_is_wrong_is_found_out(tmp_path):
+    assert faults("components: {a: {kind: python, instaler: uv}}", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -129,10 +112,14 @@ def test_the_page_is_true_word_for_word(document, part, build_workspace):
         ("$ echo one in 0.10 s\none in 7.35 s\n", None),
         ("$ echo one\ntwo\n", "does not show: two"),
         ("$ printf 'one\\ntwo\\n'\ntwo\none\n", "does not show: one"),
+        ("$ printf 'one\\ntwo\\n'\n  …\ntwo\n", None),
         ("$ false\n", "ended with 1"),
         ("$ false\n$ echo $?\n1\n", None),
+        ("$ echo 1 failed; false\n1 failed\n", None),
         ("$ true\n$ echo $?\n1\n", "does not show: 1"),
         ("$ mkdir sub && cd sub\n$ basename $PWD\nsub\n", None),
+        ("```\n\n<!-- setup\nmkdir sub\ncd sub\n-->\n\n```console\n$ basename $PWD\nsub\n", None),
+        ("```\n\n<!-- setup\nfalse\ntrue\n-->\n\n```console\n$ true\n", "ended with 1"),
     ],
 )
 def test_a_page_that_is_wrong_is_found_out(body, wrong, build_workspace):

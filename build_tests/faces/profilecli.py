@@ -29,7 +29,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "working, what the caches saved, what would gain most, and what changed since the run before."
     )
     parser.add_argument("--trace", metavar="FILE", help="write the run as a trace that ui.perfetto.dev opens")
-    parser.add_argument("--run", dest="id", metavar="RUN", help="this run (a beginning of its name is enough)")
+    parser.add_argument("--run", dest="id", metavar="RUN", help="this run: last, last~1 …, or the beginning of an id")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--build-file", metavar="PATH", help="default: build.yml, or config/build.yml")
     parser.set_defaults(run=_profile)
@@ -60,14 +60,12 @@ def _profile(options: argparse.Namespace, extra: list[str]) -> int:
 def _choose(folder: str, named: str | None) -> tuple[Run, int, Run | None]:
     """The run, how many later ones did nothing, and the one before of the same target. Raises BuildError."""
     from build_tests.faces.profiledata import timed
+    from build_tests.faces.runs import find
     from build_tests.run.record import list_runs, read
 
     runs = list_runs(folder)
     if named is not None:
-        at = [i for i, run in enumerate(runs) if run.startswith(named)]
-        if len(at) != 1:
-            raise BuildError(f"--run {named}: {'several runs begin so' if at else f'no such run in {folder}'}")
-        runs = runs[: at[0] + 1]
+        runs = runs[: runs.index(find(runs, named)) + 1]
     chosen: Run | None = None
     later = 0
     for name in reversed(runs):

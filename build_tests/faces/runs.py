@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,13 @@ def last(root: str) -> Recorded:
 
 
 def named(root: str, name: str) -> Recorded:
+    """The run that a name means, as `find` has it. Raises BuildError."""
+    found = find(list_runs(folder_of(root)), name)
+    return Recorded(id=found, run=read(folder_of(root), found))
+
+
+def find(ids: Sequence[str], name: str) -> str:
     """The run of an id, or of its beginning or end; `last`; `last~1` is the one before. Raises BuildError."""
-    ids = list_runs(folder_of(root))
     if name == "last" or name.startswith("last~"):
         back = name.removeprefix("last").removeprefix("~") or "0"
         found = ids[-1 - int(back) : len(ids) - int(back)] if back.isdigit() and int(back) < len(ids) else []
@@ -50,7 +55,7 @@ def named(root: str, name: str) -> Recorded:
     if len(found) != 1:
         what = "several runs are" if found else "no run is"
         raise BuildError(f"{what} called {name!r}; there are {', '.join(ids[-5:]) or 'none'} (or last, last~1 …)")
-    return Recorded(id=found[0], run=read(folder_of(root), found[0]))
+    return found[0]
 
 
 def newest_first(root: str) -> Iterator[Recorded]:

@@ -181,7 +181,7 @@ def test_what_can_not_be_profiled(ws):
     assert (none.returncode, none.stdout) == (4, "")
     assert "no record of a run" in none.stderr
     assert ws.build("-n0").status == 0
-    assert "no such run" in run(ws, "profile", "--run", "1999").stderr
+    assert "no run is called" in run(ws, "profile", "--run", "1999").stderr
     unwritable = run(ws, "profile", "--trace", "no/such/folder.json")
     assert unwritable.returncode == 4
     assert "No such file" in unwritable.stderr
