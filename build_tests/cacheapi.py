@@ -94,10 +94,10 @@ class BuildCache:
         from build_tests.cache.artifact import place
 
         found = self._found(key)
-        folder = self._keeper.stage(found) if found is not None else None
-        if found is None or folder is None:
+        staging = self._keeper.stage(found) if found is not None else None
+        if found is None or staging is None:
             return False
-        place(os.path.abspath(root) if root is not None else self._root, found.record.items, folder)
+        place(os.path.abspath(root) if root is not None else self._root, found.record.items, staging)
         self._keeper.restored(found, 0.0)
         return True
 

@@ -2,7 +2,8 @@
 
 A manifest is a sorted list of items: every file, every link and every empty folder of the declared outputs, by its
 path below the root. `listed` makes one, `encode` and `decode` carry it, `checked` refuses what has no place in the
-outputs, `stage` brings the files next to where they belong, and `place` gives them their names.
+outputs, `stage` brings the files next to where they belong, and `place` gives them their names. Staged files of all
+steps share one folder: making a folder, and the first file in it, costs ten times what another file costs.
 
 A manifest may come from an enemy, and so may what lies in the checkout. Each folder on the way to an item is opened
 by itself, from the one above, and never through a link; so nothing outside the outputs can change, whatever was
@@ -293,17 +294,17 @@ def stage(
     Args:
         items: checked.
         fetch: a Store's; the bytes that it writes are verified.
-        staging: a folder on the checkout's file system that is made, for these items alone.
+        staging: how the names of the files begin, for these items alone; their folder is there, on the checkout's file
+            system.
         each: as `map`; an executor's `map` fetches many at once.
 
     Returns:
-        None, or a blob that was not there; then, as after any exception, the folder is gone.
+        None, or a blob that was not there; then, as after any exception, the files are gone.
 
     Raises:
-        OSError: the folder can't be written, or is there already.
+        OSError: the folder can't be written.
         StoreError: as `fetch` raises it.
     """
-    os.mkdir(staging, 0o700)
     files = [item for item in items if item.is_file]
     missing: list[Blob] = []
     errors: list[Exception] = []
@@ -321,27 +322,29 @@ def stage(
 
     whole = False
     try:
-        whole = all(list(each(get, files, (f"{staging}/{at}" for at in range(len(files))))))
+        whole = all(list(each(get, files, _staged(files, staging))))
     finally:
         if not whole:
-            discard(staging)
+            discard(items, staging)
     if errors:
         raise errors[0]
     return missing[0] if missing else None
 
 
-def discard(staging: str) -> None:
-    """Remove what is left of a staging folder, if it is there. Never raises for it."""
-    with contextlib.suppress(OSError):
-        with os.scandir(staging) as entries:
-            names = [entry.path for entry in entries]
-        for name in names:
-            os.unlink(name)
-        os.rmdir(staging)
+def _staged(items: Sequence[Item], staging: str) -> Iterator[str]:
+    """Where each file of the items lies."""
+    return (f"{staging}.{number}" for number in range(sum(item.is_file for item in items)))
+
+
+def discard(items: Sequence[Item], staging: str) -> None:
+    """Remove what is left of staged items. Never raises for it."""
+    for path in _staged(items, staging):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def place(root: str, items: Sequence[Item], staging: str) -> None:
-    """Give staged files their names, and make links and empty folders; the staging folder goes.
+    """Give staged files their names, and make links and empty folders; none is left where they were staged.
 
     The outputs should have been removed. A file or a link where an item's file belongs is replaced (a link itself, not
     what it leads to).
@@ -349,12 +352,13 @@ def place(root: str, items: Sequence[Item], staging: str) -> None:
     Args:
         root: absolute.
         items: checked, and staged in this order.
-        staging: as `stage` has filled it.
+        staging: as `stage` was given it.
 
     Raises:
         OSError: naming what is in the way: a folder, a link on the way to an item. A part may lie there then.
     """
-    staged = iter(range(len(items)))
+    staged = _staged(items, staging)
+    whole = False
     try:
         with contextlib.closing(_Folders(root)) as folders:
             for item in items:
@@ -362,10 +366,11 @@ def place(root: str, items: Sequence[Item], staging: str) -> None:
                     folders.at(item.path, make=True)
                     continue
                 above, _, name = item.path.rpartition("/")
-                source = f"{staging}/{next(staged)}" if item.is_file else ""
-                _put(root, item, name, folders.at(above, make=True), source)
+                _put(root, item, name, folders.at(above, make=True), next(staged) if item.is_file else "")
+        whole = True
     finally:
-        discard(staging)
+        if not whole:
+            discard(items, staging)
 
 
 def _put(root: str, item: Item, name: str, above: int, staged: str) -> None:

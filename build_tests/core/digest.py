@@ -25,6 +25,8 @@ SLACK_NS = 20_000_000
 """Nanoseconds. Kernels stamp files at ticks of 1 to 10 ms; twice the coarsest."""
 CHUNK = 1 << 20
 """Bytes held while hashing."""
+SMALL = 1 << 16
+"""Bytes. Opening and reading such a file takes longer than hashing it twice."""
 ATTEMPTS = 3
 """How often a file that changes while it is read is read again."""
 _KINDS = {st.S_IFIFO: "a fifo", st.S_IFSOCK: "a socket", st.S_IFCHR: "a device", st.S_IFBLK: "a device"}
@@ -132,15 +134,19 @@ class FileTable:
         root: absolute.
         known: what `export` gave in an earlier run. Rows that are no rows are dropped.
         trust: take the stat short cut. Without it every file is read once in this run, whatever is known.
+        shared: take the SHA-256 of each small file that is read as well, for `sha256`.
     """
 
-    def __init__(self, root: str, known: Iterable[Row] | None = None, *, trust: bool = True) -> None:
+    def __init__(
+        self, root: str, known: Iterable[Row] | None = None, *, trust: bool = True, shared: bool = False
+    ) -> None:
         self._base = root.rstrip("/") + "/"
         self._rows: dict[str, Row] = {row[0]: row for row in known or () if isinstance(row, list) and len(row) == 9}  # noqa: PLR2004
         self._memo: Memo[_Seen] = Memo()
         self._trust = trust
         self._read_now: set[str] = set()
         self._same: set[str] = set()
+        self._shared: dict[str, tuple[str, str]] | None = {} if shared else None
         self.dirty = False
         """Whether anything differs from what was known."""
         self.stats = 0
@@ -200,6 +206,11 @@ class FileTable:
         if state is None:
             raise UnreadableError(path, "it was there a moment ago and is gone")
         return state
+
+    def sha256(self, path: str, digest: str) -> str | None:
+        """SHA-256, in hex, of the content in which this digest was seen; None = not known from one read of both."""
+        seen, sha = (self._shared or {}).get(path, ("", ""))
+        return sha if seen == digest else None
 
     def settled(self, path: str) -> bool:
         """Whether a later edit of a path that was looked up must show in its stat."""
@@ -308,7 +319,7 @@ class FileTable:
         try:
             if st.S_ISLNK(stat.mode):
                 return FileState("l", digest_of(os.fsencode(os.readlink(self._base + path))))
-            digest = self._hash_file(self._base + path, stat.size)
+            digest = self._hash_file(path, stat.size)
         except OSError as error:
             # Gone, or another kind of thing by now: the stat that follows shows it.
             if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}:
@@ -320,16 +331,22 @@ class FileTable:
         import xxhash
 
         # Never through a link, never waiting for the writer of a fifo that took the file's place.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(self._base + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not st.S_ISREG(os.fstat(handle).st_mode):
                 return None
-            content = xxhash.xxh3_128()
+            content, data = xxhash.xxh3_128(), b""
+            whole = size
             # No further than its size: a file that grows as fast as it is read must not hold us for ever.
             while size > 0 and (data := os.read(handle, min(size, CHUNK))):
                 content.update(data)
                 size -= len(data)
                 self.bytes_hashed += len(data)
-            return content.hexdigest()
+            digest = content.hexdigest()
+            if self._shared is not None and len(data) == whole <= SMALL:
+                import hashlib
+
+                self._shared[path] = (digest, hashlib.sha256(data).hexdigest())
+            return digest
         finally:
             os.close(handle)

@@ -151,8 +151,9 @@ def _edges(
         )
         for need in _written_down(step, step.after, steps, members, wrong):
             found.setdefault(need, set())
-        for need, output in _by_path(step, index, images):
+        for pattern, need, output in _by_path(step, index, images):
             if need == label:
+                wrong += _own_output(step, pattern)
                 continue
             known = found.setdefault(need, set())
             if known is not None:
@@ -189,15 +190,16 @@ def _written_down(
             )
 
 
-def _by_path(step: Step, index: OutputIndex, images: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _by_path(step: Step, index: OutputIndex, images: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """The literal input ("" = another way), and the step and output that it leads to."""
     for pattern in step.inputs:
         if not pattern.startswith("!") and (found := index.owner(literal_prefix(pattern).rstrip("/"))):
-            yield found[0], found[1].path
+            yield pattern, found[0], found[1].path
     if step.takes_outputs:
-        yield from index.within(step.inputs)
+        yield from (("", *found) for found in index.within(step.inputs))
     for reference in step.base_images:
         if reference in images:
-            yield images[reference], reference
+            yield "", images[reference], reference
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -221,7 +223,7 @@ def _overlaps(steps: Iterable[Step]) -> list[Diagnostic]:
             continue
         outer = [seen[parent] for parent in parents(output.path) if parent in seen]
         wrong += [_overlap(step, output, *its) for its in outer if its[1].identity is not Identity.IMAGE]
-    return wrong + [found for step in all_steps for found in _own_outputs(step)]
+    return wrong + [found for step in all_steps if step.state for found in _own_state(step)]
 
 
 def _overlap(step: Step, output: Output, other: Step, its: Output) -> Diagnostic:
@@ -233,14 +235,16 @@ def _overlap(step: Step, output: Output, other: Step, its: Output) -> Diagnostic
     )
 
 
-def _own_outputs(step: Step) -> Iterator[Diagnostic]:
-    """Literal inputs and tool state that the step's own run would remove."""
+def _own_output(step: Step, pattern: str) -> Iterator[Diagnostic]:
+    """A literal input that the step's own run would remove."""
+    if pattern:
+        message = f"step {step.label!r}: {pattern!r} is an input and lies in its own outputs"
+        yield Diagnostic(place=step.where, message=message)
+
+
+def _own_state(step: Step) -> Iterator[Diagnostic]:
+    """A tool's memory that the step's own run would remove."""
     index = OutputIndex([step])
-    for pattern in step.inputs:
-        if not pattern.startswith("!") and index.owner(literal_prefix(pattern).rstrip("/")):
-            yield Diagnostic(
-                place=step.where, message=f"step {step.label!r}: {pattern!r} is an input and lies in its own outputs"
-            )
     for path in step.state:
         if index.owner(path.rstrip("/")):
             yield Diagnostic(

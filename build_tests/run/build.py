@@ -73,7 +73,7 @@ class Build:
         self.records: dict[str, StepRecord] = {}
         memory = setup.state.memory
         trust = setup.policy.strategy is not Strategy.CONSERVATIVE
-        self.table = FileTable(setup.config.root, memory.files, trust=trust)
+        self.table = FileTable(setup.config.root, memory.files, trust=trust, shared=setup.config.cache.enabled)
         self.tree = Tree(setup.config.root, memory.folders, trust=trust, files=self.table)
         self.decider = Decider(
             root=setup.config.root, graph=setup.graph, policy=setup.policy, memory=memory, table=self.table,

@@ -429,7 +429,7 @@ def _inside(folder: str) -> list[str]:
 
 
 def _in_use(name: str) -> bool:
-    """Whether a folder of files on their way, `restore-PROCESS-NUMBER`, belongs to a process that lives."""
+    """Whether a file on its way, `restore-PROCESS-NUMBER.NUMBER`, belongs to a process that lives."""
     kind, _, rest = name.partition("-")
     process = rest.partition("-")[0]
     if kind != "restore" or not process.isdigit():

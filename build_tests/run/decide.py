@@ -324,7 +324,8 @@ class Decider:
         if path not in entry.shared and output.identity is Identity.CONTENT:
             from build_tests.run.sharing import shared_items
 
-            entry.shared = shared_outputs(self.graph.steps[label], shared_items(self.root, entry.outputs), entry.shared)
+            items = shared_items(self.root, entry.outputs, self.table)
+            entry.shared = shared_outputs(self.graph.steps[label], items, entry.shared)
         return entry.shared.get(path, "")
 
     def _as_they_lie(self, step: Step) -> dict[str, str]:

@@ -87,7 +87,7 @@ class Exchange:
     def as_others_know(self, fingerprint: Fingerprint) -> list[Any] | None:
         """A fingerprint in the form that lies beside results in a cache; None where that can't be made now."""
         try:
-            return shared_fingerprint(self.root, fingerprint, self.decider.shared_digest)
+            return shared_fingerprint(self.root, self.decider.table, fingerprint, self.decider.shared_digest)
         except (ChangedError, OSError):
             return None
 
@@ -112,11 +112,12 @@ class Exchange:
 
     def _put_back(self, step: Step, decided: Run, got: Fetched) -> Restored | None:
         began = time.monotonic()
-        found, folder = got.found, got.folder
-        if folder is None:
+        found, staging = got.found, got.staging
+        if staging is None:
             return None
-        placed = self._place(step, found, folder)
-        discard(folder)
+        placed = self._place(step, found, staging)
+        if not placed:
+            discard(found.record.items, staging)
         captured = self._captured(step) if placed else None
         if captured is None or captured.missing:
             return None
@@ -129,7 +130,7 @@ class Exchange:
         self.keeper.restored(found, seconds)
         return Restored(found=found, entry=entry, seconds=seconds)
 
-    def _place(self, step: Step, found: Found, folder: str) -> bool:
+    def _place(self, step: Step, found: Found, staging: str) -> bool:
         before = self.state.memory.entries.get(step.label, Entry())
         # From here on the outputs are what a run that was cut off left, until the entry is whole.
         self.state.started(step.label)
@@ -139,7 +140,7 @@ class Exchange:
                 interrupted=before.status in ("interrupted", "failed", "raced"), git=Git(self.root),
             )  # fmt: skip
             if wrong is None:
-                place(self.root, found.record.items, folder)
+                place(self.root, found.record.items, staging)
         except OSError as error:
             self.warn(f"{step.label} can't be restored: {error.filename}: {error.strerror}")
             self._undo(step)

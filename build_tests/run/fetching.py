@@ -32,11 +32,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """An entry with its files. Whoever gets it discards the folder."""
+    """An entry with its files. Whoever gets it places or discards them."""
 
     found: Found
-    folder: str | None
-    """Holds its files, verified; None where one could not be had."""
+    staging: str | None
+    """How the names of its files begin, which are verified; None where one could not be had."""
     seconds: float
     """What finding and fetching took."""
 
@@ -63,8 +63,8 @@ def _ahead(keeper: Keeper, wanted: Sequence[Wanted]) -> Generator[Fetched | None
             yield coming.pop().result()
     finally:
         for future in coming:
-            if not future.cancel() and (left := future.result()) is not None and left.folder is not None:
-                artifact.discard(left.folder)
+            if not future.cancel() and (left := future.result()) is not None and left.staging is not None:
+                artifact.discard(left.found.record.items, left.staging)
         pool.close()
 
 
@@ -73,5 +73,5 @@ def _fetch(keeper: Keeper, one: Wanted) -> Fetched | None:
     found = keeper.find(one.key, one.outputs)
     if found is None:
         return None
-    folder = keeper.stage(found)
-    return Fetched(found=found, folder=folder, seconds=time.monotonic() - began)
+    staging = keeper.stage(found)
+    return Fetched(found=found, staging=staging, seconds=time.monotonic() - began)

@@ -231,12 +231,12 @@ class Keeper:
         return not self.opened().missing(artifact.blobs_of(found.record.items))
 
     def stage(self, found: Found) -> str | None:
-        """A folder with its files, fetched and verified, for the caller to discard; None where one could not be had."""
-        folder = os.path.join(self._folder, f"restore-{os.getpid()}-{next(self._numbers)}")
+        """How the names of its files begin, fetched and verified; to be placed or discarded. None: one is missing."""
+        staging = os.path.join(self._folder, f"restore-{os.getpid()}-{next(self._numbers)}")
         missing: object = True
         try:
             self._make_way()
-            missing = artifact.stage(found.record.items, self.opened().fetch, folder, each=self._each())
+            missing = artifact.stage(found.record.items, self.opened().fetch, staging, each=self._each())
         except StoreError:
             missing = True
         except OSError as error:
@@ -246,8 +246,7 @@ class Keeper:
                 self.tally.incomplete += 1
             if not self.complete(found):
                 self._note_bad(found.address, found.envelope)
-            artifact.discard(folder)
-        return None if missing else folder
+        return None if missing else staging
 
     def _make_way(self) -> None:
         """Before the first file is fetched: what a killed run has left is of no use, and may have our names."""
@@ -257,7 +256,7 @@ class Keeper:
                 if os.path.islink(self._folder):
                     os.unlink(self._folder)
                 shutil.rmtree(self._folder, ignore_errors=True)
-        os.makedirs(self._folder, exist_ok=True)
+                os.makedirs(self._folder, exist_ok=True)
 
     def _each(self) -> Any:
         if not self._remote:
@@ -375,12 +374,14 @@ class Keeper:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _sweep(self, tiers: Tiers) -> None:
+        if not self.tally.kept:
+            return
         from build_tests.cache.evict import Evictor
         from build_tests.cache.local import LocalStore
 
         for tier in tiers.tiers:
             store = getattr(tier.store, "store_itself", tier.store)
-            if isinstance(store, LocalStore) and self.tally.kept:
+            if isinstance(store, LocalStore):
                 store.close()  # what was added is known from now on
                 evictor = Evictor(store, ttl=self._settings.ttl, max_size=self._settings.max_size, blobs_of=blobs_in)
                 with contextlib.suppress(StoreError):

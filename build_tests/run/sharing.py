@@ -1,8 +1,8 @@
 """A step's key as every machine knows it, and its outputs as every store names them: SHA-256 in place of xxh3.
 
 xxh3 decides what changed here, since it is several times faster; but two contents of one xxh3 can be made on purpose,
-so nothing that another machine can reach is named by it. Both digests are taken in one read, and the file counts only
-if its xxh3 is still what was seen before.
+so nothing that another machine can reach is named by it. Both digests are taken in one read: of a small file when it is
+first read, of others later, and then it counts only if its xxh3 is still what was seen before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from build_tests.cache.artifact import Item
-from build_tests.core.digest import digest_of
+from build_tests.core.digest import FileTable, digest_of
 from build_tests.core.fingerprint import Fingerprint
 
 CHUNK = 1 << 20
@@ -52,13 +52,18 @@ def shared_digest(path: str, mode: str, digest: str) -> str:
     return _same(path, slow.hexdigest(), fast.hexdigest(), digest)
 
 
+def known_digest(table: FileTable, root: str, path: str, mode: str, digest: str) -> str:
+    """As `shared_digest`, of a path below the root; not read again where the table took both digests."""
+    return table.sha256(path, digest) or shared_digest(os.path.join(root, path), mode, digest)
+
+
 def _same(path: str, shared: str, now: str, before: str) -> str:
     if now != before:
         raise ChangedError(path)
     return shared
 
 
-def shared_items(root: str, manifest: Iterable[Sequence[Any]]) -> list[Item]:
+def shared_items(root: str, manifest: Iterable[Sequence[Any]], table: FileTable) -> list[Item]:
     """The manifest of what a step left, with the names of its blobs. Raises ChangedError, OSError."""
     items = []
     for path, mode, digest, size, *_ in manifest:
@@ -69,12 +74,12 @@ def shared_items(root: str, manifest: Iterable[Sequence[Any]]) -> list[Item]:
             shared_digest(absolute, mode, digest)
             items.append(Item(path, "l", os.readlink(absolute), 0))
         else:
-            items.append(Item(path, mode, shared_digest(absolute, mode, digest), size))
+            items.append(Item(path, mode, known_digest(table, root, path, mode, digest), size))
     return sorted(items)
 
 
 def shared_fingerprint(
-    root: str, fingerprint: Fingerprint, output_digest: Callable[[str, str, str], str]
+    root: str, table: FileTable, fingerprint: Fingerprint, output_digest: Callable[[str, str, str], str]
 ) -> list[Any] | None:
     """The fingerprint as data that may travel; None where a dependency's output has no name that others know.
 
@@ -84,7 +89,7 @@ def shared_fingerprint(
         ChangedError, OSError: an input is not what the fingerprint saw.
     """
     inputs = [
-        [path, mode, shared_digest(os.path.join(root, path), mode, digest)] for path, mode, digest in fingerprint.inputs
+        [path, mode, known_digest(table, root, path, mode, digest)] for path, mode, digest in fingerprint.inputs
     ]
     dependencies = []
     for name, digest in fingerprint.dependencies:

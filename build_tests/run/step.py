@@ -146,12 +146,13 @@ class Runner:
             return StepResult(ok=False, message=problem)
         began = time.time()
         result = _attempts(self.root, order, declared, self.guardian, self.excluded)
+        table = FileTable(self.root, shared=order.share)
         if result.ok:
-            _take_in(self.root, order, declared, result)
+            _take_in(self.root, order, declared, result, table)
         if result.ok:
             result.raced = self._changed_inputs(order)
         if result.ok and order.share and not result.raced:
-            _name_for_others(self.root, order, result)
+            _name_for_others(self.root, order, result, table)
         # A step that failed has test results to show as well.
         result.cases = _read_cases(self.root, order, began)
         return result
@@ -270,10 +271,9 @@ def _say_in_log(path: str, text: str) -> None:
         file.write(f"\n--- pytest-build: {text} ---\n")
 
 
-def _take_in(root: str, order: Order, declared: list[Output], result: StepResult) -> None:
+def _take_in(root: str, order: Order, declared: list[Output], result: StepResult, table: FileTable) -> None:
     """Verify and digest what the step made; a missing output is a failure."""
-    table, tree = FileTable(root), Tree(root)
-    captured = outputs.capture(root, declared, table, tree)
+    captured = outputs.capture(root, declared, table, Tree(root))
     missing = list(captured.missing)
     result.manifest = captured.manifest
     result.digests = dict(captured.digests)
@@ -295,7 +295,7 @@ def _take_in(root: str, order: Order, declared: list[Output], result: StepResult
         result.digests = {}
 
 
-def _name_for_others(root: str, order: Order, result: StepResult) -> None:
+def _name_for_others(root: str, order: Order, result: StepResult, table: FileTable) -> None:
     """Make the outputs' manifest for the cache. What is edited just now, or holds a secret, is not shared."""
     from build_tests.cache.artifact import encode
     from build_tests.run.sharing import ChangedError, shared_items
@@ -305,7 +305,7 @@ def _name_for_others(root: str, order: Order, result: StepResult) -> None:
         result.warnings.append(f"{path} holds a secret: the outputs are not kept in a cache")
         return
     try:
-        result.items = encode(shared_items(root, result.manifest))
+        result.items = encode(shared_items(root, result.manifest, table))
     except (ChangedError, OSError) as error:
         result.warnings.append(f"{error} changed while it was read: the outputs are not kept in a cache")
 

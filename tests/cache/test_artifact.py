@@ -100,7 +100,7 @@ def test_what_is_put_back_is_what_was_there(store, root, tmp_path, mask):
         assert listed(str(root), OUTPUTS) == items
     finally:
         os.umask(before)
-    assert not (tmp_path / "staging").exists()
+    assert not list(tmp_path.glob("staging*"))
 
 
 def test_it_is_the_same_in_another_empty_checkout(store, root, tmp_path):
@@ -378,7 +378,7 @@ def test_a_blob_that_is_missing_leaves_the_outputs_alone(store, root, tmp_path):
     before = snapshot(root)
     assert stage(items, store.fetch, str(tmp_path / "staging")) == lacking
     assert snapshot(root) == before
-    assert not (tmp_path / "staging").exists()
+    assert not list(tmp_path.glob("staging*"))
 
 
 @pytest.mark.parametrize("error", [CorruptError("damaged"), OSError("full"), KeyboardInterrupt()])
@@ -396,7 +396,7 @@ def test_an_error_while_fetching_leaves_nothing(store, root, tmp_path, error):
 
     with pytest.raises(type(error)):
         stage(items, fetch, str(tmp_path / "staging"))
-    assert not (tmp_path / "staging").exists()
+    assert not list(tmp_path.glob("staging*"))
     assert len(calls) == 3
 
 
@@ -423,18 +423,19 @@ def test_many_are_fetched_at_once(store, root, tmp_path, bad):
             assert stage(items, store.fetch, str(tmp_path / "staging"), each=pool.map) == (
                 items[77].blob if bad else None
             )
-    assert (tmp_path / "staging").exists() == (bad is None)
+    assert len(list(tmp_path.glob("staging*"))) == (200 if bad is None else 0)
     if bad is None:
         place(str(root), items, str(tmp_path / "staging"))
         assert snapshot(root) == before
 
 
-def test_a_staging_folder_belongs_to_one_restore(tmp_path):
-    (tmp_path / "staging").mkdir()
-    (tmp_path / "staging/0").write_text("another's")
-    with pytest.raises(FileExistsError):
-        stage([], lambda blob, path: True, str(tmp_path / "staging"))
-    assert (tmp_path / "staging/0").read_text() == "another's"
-    discard(str(tmp_path / "staging"))
-    assert not (tmp_path / "staging").exists()
-    discard(str(tmp_path / "staging"))
+def test_what_is_not_placed_is_discarded_and_nothing_else(store, root, tmp_path):
+    fill(root)
+    items = listed(str(root), OUTPUTS)
+    keep_all(store, root, items)
+    (tmp_path / "staging.").write_text("another's")
+    assert stage(items, store.fetch, str(tmp_path / "staging")) is None
+    (tmp_path / "staging.0").unlink()
+    discard(items, str(tmp_path / "staging"))
+    assert [path.name for path in tmp_path.glob("staging*")] == ["staging."]
+    discard(items, str(tmp_path / "staging"))

@@ -76,8 +76,8 @@ def step(store, checkout, key):
     if record is not None:
         items = decode(json.loads(record))
         checked(items, OUTPUTS)
-        if stage(items, store.fetch, f"{checkout}/staging") is None:
-            place(checkout, items, f"{checkout}/staging")
+        if stage(items, store.fetch, f"{checkout}/staging/1") is None:
+            place(checkout, items, f"{checkout}/staging/1")
             assert there(checkout) == expected(key), f"wrong bytes restored for {key}"
             return True
     made(checkout, key)
@@ -96,7 +96,7 @@ CROWD_MEMBER = (
     + STEPS
     + """
 cache, checkout, seed, seconds, cap = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
-os.makedirs(checkout)
+os.makedirs(f"{checkout}/staging")
 store = LocalStore(cache)
 evictor = Evictor(store, ttl=3600, max_size=cap, grace=0.5, blobs_of=lambda record: blobs_of(decode(json.loads(record))))
 dice = random.Random(seed)
@@ -120,6 +120,7 @@ VICTIM = (
 cache, checkout, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 os.makedirs(checkout, exist_ok=True)
 shutil.rmtree(f"{checkout}/staging", ignore_errors=True)
+os.mkdir(f"{checkout}/staging")
 store = LocalStore(cache)
 dice = random.Random(seed)
 print("ready", flush=True)

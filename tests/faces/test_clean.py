@@ -202,14 +202,14 @@ def test_what_was_collected_for_a_target_that_is_gone_goes(ws):
 def test_leftovers_of_the_dead_go_and_of_the_living_stay(ws):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    ws.write(f".build/staging/restore-{dead.pid}-0/0", b"x" * 2000)
-    ws.write(f".build/staging/restore-{os.getpid()}-0/0", b"x")
+    ws.write(f".build/staging/restore-{dead.pid}-0.0", b"x" * 2000)
+    ws.write(f".build/staging/restore-{os.getpid()}-0.0", b"x")
     ws.write(".build/made.json.tmp", "half")
     ws.write(".build/parsed-gone.pickle", "of an environment that is gone")
     ws.write(".pytest_cache/d/build/hashes.tmp", "half")
     done = run(ws, "clean")
     assert "leftovers of builds that were cut off: 4, 2.0 kB" in done.stdout
-    assert os.listdir(ws.root / ".build/staging") == [f"restore-{os.getpid()}-0"]
+    assert os.listdir(ws.root / ".build/staging") == [f"restore-{os.getpid()}-0.0"]
     assert not (ws.root / ".build/made.json.tmp").exists()
     assert not (ws.root / ".pytest_cache/d/build/hashes.tmp").exists()
 

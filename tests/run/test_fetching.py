@@ -1,25 +1,29 @@
 import os
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from build_tests.cache.artifact import Item
 from build_tests.run.fetching import AT_ONCE, Wanted, fetched
 
 
 class Keeper:
-    """Has what it is told, in folders of its own; a key's entry is the key itself."""
+    """Has what it is told, each with one file."""
 
     def __init__(self, folder, has, *, remote=True, find=lambda key: None):
         self.folder, self.has, self.remote, self._find = folder, has, remote, find
 
     def find(self, key, _outputs):
         self._find(key)
-        return key if key in self.has else None
+        items = (Item(key, "f", "0" * 64, 0),)
+        return SimpleNamespace(key=key, record=SimpleNamespace(items=items)) if key in self.has else None
 
     def stage(self, found):
-        path = os.path.join(self.folder, found)
-        os.mkdir(path)
-        return path
+        staging = os.path.join(self.folder, found.key)
+        Path(f"{staging}.0").touch()
+        return staging
 
 
 def wanted(*keys):
@@ -30,7 +34,7 @@ def wanted(*keys):
 def test_each_comes_in_its_turn_and_none_where_there_is_none(tmp_path, remote):
     keeper = Keeper(tmp_path, {"a", "c"}, remote=remote)
     found = list(fetched(keeper, wanted("a", "b", "c")))
-    assert [one and (one.found, one.folder) for one in found] == [
+    assert [one and (one.found.key, one.staging) for one in found] == [
         ("a", str(tmp_path / "a")), None, ("c", str(tmp_path / "c"))
     ]  # fmt: skip
 
@@ -54,4 +58,4 @@ def test_who_stops_early_leaves_nothing_lying_about(tmp_path):
     coming = fetched(keeper, wanted("a", "b", "c"))
     next(coming)
     coming.close()
-    assert os.listdir(tmp_path) == ["a"]
+    assert os.listdir(tmp_path) == ["a.0"]
