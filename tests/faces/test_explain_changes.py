@@ -6,21 +6,11 @@ The table is a story in one workspace; golden_explain.txt holds every word of it
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-
-from build_tests.checkout import Checkout, Wishes
-from build_tests.core.globs import PathSet
-from build_tests.core.plan import Expected
-from build_tests.faces import explaincli
-from build_tests.project import load_project
-from build_tests.run.explaining import explain
-from build_tests.run.step import Runner
-from build_tests.testing import BuildWorkspace
+from stories import Story, assert_golden, cut_off, told_of
 
 GOLDEN = Path(__file__).with_name("golden_explain.txt")
 BUILDER = """
@@ -58,12 +48,6 @@ STEPS = {
     },
     "docs": {"page": {"command": "cat one.md >page.html", "inputs": ["one.md"], "outputs": ["page.html"]}},
 }  # fmt: skip
-GIT = dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "tester") | {
-    "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_COMMITTER_EMAIL": "t@example.org",
-    "GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z", "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z",
-    "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null",
-}  # fmt: skip
-
 
 IGNORED = """/web/out.js
 /web/image
@@ -76,15 +60,13 @@ __pycache__
 """
 
 
-class Story:
+class Small(Story):
     """The workspace with the steps as they are now."""
 
     def __init__(self, folder):
-        self.ws = BuildWorkspace(folder / "ws")
-        self.environ = {**self.ws.environ, **GIT}
+        super().__init__(folder)
         self.environ.pop("FLAVOUR", None)
         self.steps = json.loads(json.dumps(STEPS))
-        self.target = None
         self.note = {}
         """What the build file says of the builder's own step."""
         self.ws.write("notebuilder.py", BUILDER)
@@ -117,48 +99,6 @@ class Story:
     def protogen(self, version):
         self.ws.tool("protogen", f'[ "$1" = --version ] && echo {version} && exit\ngrep -v "^//" "$1"')
 
-    def git(self, *arguments):
-        subprocess.run(["git", *arguments], cwd=self.ws.root, env=self.environ, check=True, capture_output=True)
-
-    def commit(self, message):
-        self.git("add", "-A")
-        self.git("commit", "-q", "-m", message)
-
-    def append(self, path, text):
-        self.ws.write(path, self.ws.read(path) + text)
-
-    def remove(self, *paths):
-        for path in paths:
-            target = self.ws.root / path
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
-
-    def checkout(self, *, dry):
-        project = load_project(str(self.ws.root / "build.yml"), target=self.target)
-        return Checkout(
-            project=project, state_folder=str(self.ws.root / ".pytest_cache/d/build"), say=print, environ=self.environ,
-            wishes=Wishes(dry=dry, workers=2),
-        )  # fmt: skip
-
-    def before(self):
-        looking = self.checkout(dry=True)
-        graph = looking.project.graph
-        return explain(looking.open(), looking.plan(graph.order), context={})
-
-    def run(self):
-        running = self.checkout(dry=False)
-        build = running.begin(running.project.graph.order, {})
-        runner = Runner(str(self.ws.root), PathSet.of(build.decider.excluded))
-        try:
-            build.advance()
-            while (order := build.take()) is not None:
-                build.finish(order.label, runner.run(order))
-                build.advance()
-        finally:
-            runner.guardian.close()
-            running.close(0, 0.0)
-            running.release()
-        return {label: build.records[label] for label in running.project.graph.order}
-
 
 def same_size_and_time(story):
     target = story.ws.root / "docs/one.md"
@@ -169,13 +109,6 @@ def same_size_and_time(story):
 
 def off_the_tool(story):
     (story.ws.bin / "protogen").rename(story.ws.bin / "gone")
-
-
-def cut_off(story):
-    from xxhash import xxh3_64_hexdigest
-
-    line = json.dumps({"start": "docs:page"}, separators=(",", ":"))
-    story.ws.write(".build/journal", f"{xxh3_64_hexdigest(line.encode())} {line}\n")
 
 
 CHANGES = {
@@ -222,51 +155,26 @@ CHANGES = {
     "a step comes to fail": lambda s: s.step("docs:page", command="exit 3"),
     "a step failed": lambda s: None,
     "the step is mended": lambda s: s.step("docs:page", command="cat two.md >page.html; : >list.txt"),
-    "a run was cut off": cut_off,
+    "a run was cut off": lambda s: cut_off(s, "docs:page"),
     "an input can't be read": lambda s: (s.remove("docs/two.md"), os.mkfifo(s.ws.root / "docs/two.md")),
     "and can again": lambda s: (s.remove("docs/two.md"), s.ws.write("docs/two.md", "two\n")),
     "a step is never kept": lambda s: (s.note.update(cache=False), s.lay_out()),
     "a target believes nothing": lambda s: setattr(s, "target", "again"),
 }
-COMES = {
-    Expected.FRESH: {"fresh"}, Expected.RESTORE: {"restored"}, Expected.BUILD: {"built", "failed"},
-    Expected.BEHIND: {"fresh", "restored", "built", "failed", "blocked"}, Expected.UNAVAILABLE: {"unavailable"},
-    Expected.FAIL: {"failed"},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """The whole story as text, checked as it goes on."""
-    story = Story(tmp_path_factory.mktemp("story"))
-    lines = []
+    story = Small(tmp_path_factory.mktemp("story"))
     try:
-        for name, change in CHANGES.items():
-            change(story)
-            time.sleep(0.03)  # two ticks of the clock of files: what is young is looked at again, and that is told apart
-            lines += [f"== {name}", *chapter(story)]
+        return told_of(story, CHANGES)
     finally:
         sys.modules.pop("notebuilder", None)
-    return "\n".join(lines) + "\n"
-
-
-def chapter(story):
-    explanation = story.before()
-    records = story.run()
-    for step in explanation.steps:
-        record = records[step.planned.label]
-        assert record.outcome.value in COMES[step.planned.expected], record
-        if step.planned.expected in {Expected.BUILD, Expected.RESTORE}:
-            assert record.reasons == [reason.to_json() for reason in step.planned.reasons]
-    yield from explaincli.lines(explanation, set(records))
-    yield "-- ran"
-    yield from explaincli.told(records, list(records))
 
 
 def test_every_word(told):
-    if "UPDATE_GOLDEN" in os.environ:
-        GOLDEN.write_text(told)
-    assert told.splitlines() == GOLDEN.read_text().splitlines()
+    assert_golden(told, GOLDEN)
 
 
 def test_there_are_at_least_thirty_kinds_of_change():
