@@ -1,11 +1,12 @@
-"""What a package's steps read: its folder without what is surely no source, and what other steps make in it."""
+"""What a package's steps read: its folder without what is surely no source, and what is found above it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from build_tests.core.builder import Component, Identity, Workspace, path_from_root, pattern_from_root
+from build_tests.core.builder import Workspace, path_from_root, pattern_from_root
 
+from ._generated import is_inside
 from ._workspaces import Package, below
 
 NOISE = (
@@ -26,6 +27,8 @@ SHARED = (
     ".prettierrc*", ".editorconfig", "jest.preset.*", "biome.json*", "vitest.workspace.*",
 )  # fmt: skip
 """In a folder above a package: what its tools look for up there."""
+USUAL = ("build", "bundle", "test", "lint", "typecheck", "type-check", "check-types")
+"""Scripts that become steps wherever they are."""
 
 
 def everything(package: Package, *, others: Iterable[str], workspace: Workspace) -> Iterator[str]:
@@ -34,7 +37,7 @@ def everything(package: Package, *, others: Iterable[str], workspace: Workspace)
     yield pattern_from_root("**", folder)
     yield from (f"!{pattern_from_root(text, folder)}" for text in (*NOISE, *LOCKS))
     yield from (f"!{pattern}" for pattern in _ignored(folder, workspace))
-    yield from (f"!{other}/" for other in others if _inside(other, folder) and other != folder)
+    yield from (f"!{other}/" for other in others if is_inside(other, folder) and other != folder)
 
 
 def shared(root: Package, workspace: Workspace) -> Iterator[str]:
@@ -65,46 +68,7 @@ def _ignored_by(line: str, home: str, folder: str) -> Iterator[str]:
     try:
         if "/" not in name:
             yield pattern_from_root(f"**/{name}/", folder)
-        elif _inside(found := path_from_root(name.lstrip("/"), home), folder) and found != folder:
+        elif is_inside(found := path_from_root(name.lstrip("/"), home), folder) and found != folder:
             yield f"{found}/"
     except ValueError:
         return  # a pattern that only git knows
-
-
-def made_inside(package: Package, component: Component, workspace: Workspace, *, generators: bool) -> Iterator[str]:
-    """What other steps make in the package's folder, as inputs that make edges: generated code.
-
-    `generators`: whether the component's own steps that build.yml adds, and gives outputs, count.
-    """
-    for other in workspace.components:
-        own = other.name == component.name
-        for path in _of_steps(other, USUAL if own else ()) if generators or not own else ():
-            if _inside(path.rstrip("/"), package.folder):
-                yield path
-        for path in () if own else _of_languages(other):
-            if _inside(path.rstrip("/"), package.folder):
-                yield path
-
-
-USUAL = ("build", "bundle", "test", "lint", "typecheck", "type-check", "check-types")
-"""Scripts that become steps wherever they are."""
-
-
-def _of_steps(other: Component, without: Iterable[str]) -> Iterator[str]:
-    """The outputs that a component's steps have in build.yml."""
-    for step in other.steps:
-        for output in dict(step.fields).get("outputs", ()):
-            if output.identity is Identity.CONTENT and step.name.rpartition(".")[2] not in without:
-                yield f"{output.path}/" if output.directory else output.path
-
-
-def _of_languages(other: Component) -> Iterator[str]:
-    """The folders that a generator of code for several languages is told to fill."""
-    languages = getattr(other.options, "languages", None)
-    for language in languages.values() if isinstance(languages, dict) else ():
-        if isinstance(out := getattr(language, "out", None), str) and out:
-            yield path_from_root(out, other.path) + "/"
-
-
-def _inside(path: str, folder: str) -> bool:
-    return not folder or path == folder or path.startswith(f"{folder}/")

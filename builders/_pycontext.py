@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from build_tests.core.builder import Component, ManifestError, Step, Tool, Workspace
 
 from . import _pylocal, _pyrequirements
+from ._generated import made_inside
 from ._manifests import from_component, path_of, patterns_of
 from ._pylayout import Layout, layout
 from ._pyproject import CHECK_GROUPS, Project, distribution, load
@@ -19,6 +20,8 @@ from ._pytools import Coverage, Found, coverage, find, words
 if TYPE_CHECKING:
     from .python import PythonOptions
 
+STEPS = ("requirements", "venv", "site", "wheel", "sdist", "test", "types", "lint")
+"""What the builder itself makes."""
 REQUIREMENTS = ("requirements.lock", "requirements.txt", "requirements-dev.txt")
 
 
@@ -186,10 +189,17 @@ class Context:
 def sources(context: Context) -> tuple[str, ...]:
     """What the project's code is made of, as patterns from the root."""
     said = context.options.sources
-    if said is None:
-        code = context.layout.code
-        said = tuple(path if path.endswith(".py") else f"{path}/" for path in code) or ("**",)
-    return patterns_of(context.component, said)
+    if said is not None:
+        return patterns_of(context.component, said)
+    code = context.layout.code
+    own = tuple(path if path.endswith(".py") else f"{path}/" for path in code) or ("**",)
+    return tuple(dict.fromkeys((*patterns_of(context.component, own), *_generated(context))))
+
+
+def _generated(context: Context) -> Iterator[str]:
+    """What other steps make in the packages: a wheel and the tests hold it like the rest."""
+    for path in context.layout.code:
+        yield from made_inside(context.at(path), context.component, context.workspace, without=STEPS)
 
 
 def metadata(context: Context) -> tuple[str, ...]:

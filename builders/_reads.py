@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from build_tests.core.builder import Component
 
 from . import _inputs
+from ._generated import made_inside
 from ._managers import files_of
 from ._manifests import patterns_of
 from ._repository import Repository
@@ -51,8 +52,8 @@ def _own_folder(task: Task, repository: Repository) -> Iterator[str]:
         return
     others = [other.path for other in workspace.components if other.name != component.name]
     yield from _inputs.everything(package, others=others, workspace=workspace)
-    generators = task.name in _inputs.USUAL
-    yield from _inputs.made_inside(package, component, workspace, generators=generators)
+    without = _inputs.USUAL if task.name in _inputs.USUAL else None
+    yield from made_inside(package.folder, component, workspace, without=without)
 
 
 def _tests(task: Task, repository: Repository) -> Iterator[str]:

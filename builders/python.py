@@ -42,7 +42,7 @@ class PythonOptions:
     """Extras and dependency groups to install beside what is always needed; default: dev, test, lint and their like."""
     sources: tuple[str, ...] | None = None
     """What the wheel is made of, generated folders too; default: src/ where there, else the packages beside
-    pyproject.toml."""
+    pyproject.toml, with what other steps make in them."""
     tests: str | tuple[str, ...] | None = None
     """The tests' folders; "" = no tests; default: pytest's testpaths, else tests/ or test/."""
     types: bool | None = None

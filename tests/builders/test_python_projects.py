@@ -1,11 +1,13 @@
 """Kind python: layouts, projects that need each other by path, which folders are recognised."""
 
 import pytest
+from build_tests.builders.protobuf import LanguageOptions, ProtobufOptions
 from build_tests.builders.python import PythonBuilder, PythonOptions
 
-from build_tests.core.builder import Component, ManifestError
+from build_tests.core.builder import Component, Identity, ManifestError, Output
 from build_tests.core.globs import matches
 from build_tests.core.graph import build_graph
+from build_tests.core.model import StepOverride
 from build_tests.core.workspace import FileWorkspace
 
 BUILD = '[build-system]\nrequires = ["{0}"]\nbuild-backend = "{1}"\n'
@@ -276,3 +278,23 @@ def test_recognised_folders(tmp_path, files, expected):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert PythonBuilder.detect("a", FileWorkspace(str(tmp_path))) is expected
+
+
+# --- generated code ---
+
+
+def test_what_others_make_in_the_package_is_an_edge_that_nobody_writes_down(planned):
+    files = {"app/pyproject.toml": "[project]\nname = 'app'\n[build-system]\nbuild-backend = 'hatchling.build'\n[tool.ruff]\n"}
+    files |= {"app/src/app/__init__.py": "", "app/tests/test_a.py": "", "proto/a.proto": ""}
+    made = (Output(path="app/src/app/table.py"), Output(path="app/src/app/image", identity=Identity.IMAGE), Output(path="app/docs/a.md"))
+    tables = Component(name="tables", kind="command", path="tables", steps=(StepOverride(name="make", fields=(("outputs", made),)),))
+    proto = Component(
+        name="proto", kind="protobuf", path="proto",
+        options=ProtobufOptions(languages={"python": LanguageOptions(out="//app/src/app/api"), "go": LanguageOptions(out="//app/go")}),
+    )  # fmt: skip
+    steps = planned(PythonBuilder, files, tables, proto)
+    wanted = {"app/src/app/table.py", "app/src/app/api/"}
+    for name in ("wheel", "sdist", "test", "lint"):
+        assert {path for path in steps[name].inputs if "api" in path or "table" in path or "image" in path} == wanted
+        assert not {path for path in steps[name].inputs if path.startswith(("app/go", "app/docs"))}
+    assert "app/src/app/api/" not in planned(PythonBuilder, files, tables, proto, sources=("src/app/main.py",))["wheel"].inputs

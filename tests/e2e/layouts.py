@@ -83,36 +83,42 @@ def _python(folder, name, code, needs):
     return {f"{folder}/pyproject.toml": PROJECT.format(name=name, more=more) + FLIT, f"{folder}/src/{name}/__init__.py": f'"""{name}"""\n\n{code}'}
 
 
-def stations():
-    """Weather stations: five schemas, five languages, and those who speak them."""
-    head = 'syntax = "proto3";\npackage weather.{0}.v1;\noption go_package = "weather.example/gen/{0}";\noption java_package = "example.weather.{0}";\n'
+def stations(java_runtime="4.31.1"):
+    """Weather stations: five schemas, five languages, and those who speak them.
+
+    `java_runtime`: the release of protobuf-java that goes with protoc.
+    """
     return {
         "build.yml": STATIONS,
-        ".gitignore": "gen/\ndist/\nsdist/\n.venv*\nnode_modules/\nbin/\n",
-        "schemas/weather/unit/v1/unit.proto": head.format("unit") + "message Celsius { sint32 tenths = 1; }\nmessage Knots { uint32 whole = 1; }\n",
-        "schemas/weather/place/v1/place.proto": head.format("place") + "message Place { double north = 1; double east = 2; string name = 3; }\n",
-        "schemas/weather/station/v1/station.proto": head.format("station")
-        + 'import "weather/place/v1/place.proto";\nmessage Station { string id = 1; weather.place.v1.Place place = 2; }\n',
-        "schemas/weather/reading/v1/reading.proto": head.format("reading")
-        + 'import "weather/unit/v1/unit.proto";\nmessage Reading { string station = 1; weather.unit.v1.Celsius air = 2; weather.unit.v1.Knots wind = 3; }\n',
-        "schemas/weather/report/v1/report.proto": head.format("report")
-        + 'import "weather/reading/v1/reading.proto";\nimport "weather/station/v1/station.proto";\n'
-        "message Report { weather.station.v1.Station of = 1; repeated weather.reading.v1.Reading last = 2; }\n",
+        ".gitignore": "gen/\ndist/\nsdist/\n.venv*\nnode_modules/\nbin/\ntarget/\n",
+        **_schema("unit", "message Celsius { sint32 tenths = 1; }", "message Knots { uint32 whole = 1; }"),
+        **_schema("place", "message Place { double north = 1; double east = 2; string name = 3; }"),
+        **_schema("station", "message Station { string id = 1; weather.place.v1.Place place = 2; }", needs=["place"]),
+        **_schema(
+            "reading",
+            "message Reading { string station = 1; weather.unit.v1.Celsius air = 2; weather.unit.v1.Knots wind = 3; }",
+            needs=["unit"],
+        ),
+        **_schema(
+            "report",
+            "message Report { weather.station.v1.Station of = 1; repeated weather.reading.v1.Reading last = 2; }",
+            needs=["reading", "station"],
+        ),
         **_python("clients/python", "weather", "UNITS = ('celsius', 'knots')\n", []),
         "services/ingest/go.mod": "module weather.example\n\ngo 1.19\n\nrequire google.golang.org/protobuf v1.31.0\n",
-        "services/ingest/main.go": 'package main\n\nimport "weather.example/gen/weather/report/v1"\n\nfunc main() { _ = report.Report{} }\n',
-        "services/almanac/pom.xml": (
-            '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>weather</groupId>'
-            "<artifactId>almanac</artifactId><version>1</version><build><plugins><plugin><groupId>org.codehaus.mojo</groupId>"
-            "<artifactId>build-helper-maven-plugin</artifactId><version>3.6.0</version><executions><execution><phase>generate-sources</phase>"
-            "<goals><goal>add-source</goal></goals><configuration><sources><source>gen</source></sources></configuration>"
-            "</execution></executions></plugin></plugins></build></project>"
+        "services/ingest/go.sum": GO_SUM,
+        "services/ingest/main.go": INGEST,
+        "services/almanac/pom.xml": ALMANAC.format(runtime=java_runtime),
+        "services/almanac/src/main/java/almanac/Almanac.java": (
+            "package almanac;\n\nimport example.weather.report.ReportOuterClass.Report;\n\n"
+            "public class Almanac {\n"
+            "    public static void main(String[] args) {\n"
+            "        System.out.println(Report.getDescriptor().getFullName());\n    }\n}\n"
         ),
-        "services/almanac/src/main/java/Almanac.java": "class Almanac {}\n",
-        "web/package.json": json.dumps({"name": "map", "version": "1.0.0", "private": True, "scripts": {"build": "esbuild --bundle src/map.ts --outfile=dist/map.js"}}),
-        "web/package-lock.json": json.dumps({"name": "map", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": {"": {"name": "map", "version": "1.0.0"}}}),
-        "web/src/map.ts": "import { ReportSchema } from './gen/weather/report/v1/report_pb.js'\n\nconsole.log(ReportSchema)\n",
-        "edge/logger.cc": "int main() { return 0; }\n",
+        "web/package.json": json.dumps(MAP | {"scripts": {"build": "tsc"}}),
+        "web/package-lock.json": json.dumps({**NAMED, "lockfileVersion": 3, "requires": True, "packages": {"": MAP, **INSTALLED}}),
+        "web/tsconfig.json": json.dumps({"compilerOptions": {"module": "nodenext", "target": "es2022", "strict": True, "rootDir": "src", "outDir": "dist"}}),
+        "web/src/map.ts": "import { ReportSchema } from './gen/weather/report/v1/report_pb.js'\n\nconsole.log(ReportSchema.typeName)\n",
     }  # fmt: skip
 
 
@@ -125,9 +131,9 @@ components:
       python: //clients/python/src/weather/api
       go: //services/ingest/gen
       java: //services/almanac/gen
-      typescript: //web/src/gen
+      typescript: {out: //web/src/gen, options: [target=ts, import_extension=js]}
       cpp: //edge/gen
-  python: {kind: python, path: clients/python, sources: [src/, src/weather/api/]}
+  python: {kind: python, path: clients/python}
   services: {kind: auto, path: services/*}
   web: {kind: typescript}
   edge:
@@ -138,6 +144,72 @@ components:
         inputs: [gen/]
         outputs: [headers.tar]
 """
+INGEST = """\
+package main
+
+import (
+	"fmt"
+
+	report "weather.example/gen/weather/report/v1"
+)
+
+func main() { fmt.Println((&report.Report{}).ProtoReflect().Descriptor().FullName()) }
+"""
+GO_SUM = """\
+github.com/golang/protobuf v1.5.0/go.mod h1:FsONVRAS9T7sI+LIUmWTfcYkHO4aIWwzhcaSAoJOfIk=
+github.com/google/go-cmp v0.5.5/go.mod h1:v8dTdLbMG2kIc/vJvl+f65V22dbkXbowE6jgT/gNBxE=
+golang.org/x/xerrors v0.0.0-20191204190536-9bdfabe68543/go.mod h1:I/5z698sn9Ka8TeJc9MKroUUfqBBauWjQqLJ2OPfmY0=
+google.golang.org/protobuf v1.26.0-rc.1/go.mod h1:jlhhOSvTdKEhbULTjvd4ARK9grFBp09yW+WbY/TyQbw=
+google.golang.org/protobuf v1.31.0 h1:g0LDEJHgrBl9N9r17Ru3sqWhkIx2NB67okBHPwC7hs8=
+google.golang.org/protobuf v1.31.0/go.mod h1:HV8QOd/L58Z+nl8r43ehVNZIU/HEI6OcFqwMG9pJV4I=
+"""
+ALMANAC = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>weather</groupId><artifactId>almanac</artifactId><version>1</version>
+<properties><maven.compiler.release>17</maven.compiler.release><project.build.sourceEncoding>UTF-8</project.build.sourceEncoding></properties>
+<dependencies>
+  <dependency><groupId>com.google.protobuf</groupId><artifactId>protobuf-java</artifactId><version>{runtime}</version></dependency>
+</dependencies>
+<build><plugins>
+  <plugin><groupId>org.codehaus.mojo</groupId><artifactId>build-helper-maven-plugin</artifactId><version>3.6.0</version>
+    <executions><execution><id>generated</id><phase>generate-sources</phase><goals><goal>add-source</goal></goals>
+      <configuration><sources><source>gen</source></sources></configuration></execution></executions></plugin>
+  <plugin><artifactId>maven-compiler-plugin</artifactId><version>3.16.0</version></plugin>
+  <plugin><artifactId>maven-resources-plugin</artifactId><version>3.3.1</version></plugin>
+  <plugin><artifactId>maven-surefire-plugin</artifactId><version>3.5.6</version></plugin>
+  <plugin><artifactId>maven-jar-plugin</artifactId><version>3.5.0</version></plugin>
+</plugins></build></project>
+"""
+NAMED = {"name": "map", "version": "1.0.0"}
+MAP = {
+    **NAMED, "private": True, "type": "module",
+    "dependencies": {"@bufbuild/protobuf": "2.13.0"}, "devDependencies": {"typescript": "5.9.3"},
+}  # fmt: skip
+INSTALLED = {
+    "node_modules/@bufbuild/protobuf": {
+        "version": "2.13.0",
+        "integrity": "sha512-acq7c49vxfm1ggJ95P70TX7ABDM0vxr1SYD3BB0o0jnBLB4OAqeHyKuN+cD3w80gXEDQ2zxHpR6CUeA+O/aU9g==",
+    },
+    "node_modules/typescript": {
+        "version": "5.9.3",
+        "integrity": "sha512-jl1vZzPDinLr9eUt3J/t7V6FgNEw9QjvBPdysz9KfQDD41fQrC2Y4vKQdiaUpFT4bXlb1RHhLpp8wtm6M5TgSw==",
+        "dev": True,
+        "bin": {"tsc": "bin/tsc", "tsserver": "bin/tsserver"},
+    },
+}
+
+
+def _schema(name, *messages, needs=()):
+    lines = [
+        'syntax = "proto3";',
+        f"package weather.{name}.v1;",
+        f'option go_package = "weather.example/gen/weather/{name}/v1;{name}";',
+        f'option java_package = "example.weather.{name}";',
+        *(f'import "weather/{need}/v1/{need}.proto";' for need in needs),
+        *messages,
+    ]
+    return {f"schemas/weather/{name}/v1/{name}.proto": "\n".join(lines) + "\n"}
+
 
 APPS = ("shop", "admin", "kiosk", "docs")
 FEATURES = ("cart", "search", "checkout", "account", "reviews", "stock", "gifts", "returns")

@@ -122,25 +122,36 @@ def test_the_ferry_is_built(build_workspace, tag):
 
 
 @pytest.mark.slow
-@pytest.mark.real("protoc", "python3", "tar")
+@pytest.mark.real("protoc", "protoc-gen-go", "protoc-gen-es", "python3", "go", "mvn", "java", "node", "npm", "tar")
 def test_the_stations_schemas_are_in_what_is_made_of_them(build_workspace):
     ws = build_workspace
-    lay(ws.root, STATIONS)
-    wanted = ["build.yml::edge:headers", "build.yml::schemas:java"]
-    first = ws.build("-n2", *wanted, file="build.yml::python:wheel")
+    protoc = subprocess.run(["protoc", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    lay(ws.root, layouts.stations(java_runtime=f"4.{protoc}"))
+    first = ws.build("-n2")
     assert first.status == 0, first.output
-    assert set(first.ran) == {"schemas:python", "schemas:java", "schemas:cpp", "python:venv", "python:wheel", "edge:headers"}
+    assert set(first.ran) == {
+        *(f"schemas:{name}" for name in ("python", "go", "java", "typescript", "cpp", "generate")),
+        "python:venv", "python:wheel", "ingest:build", "ingest:vet", "almanac:compile", "almanac:package",
+        "web:install", "web:build", "edge:headers",
+    }  # fmt: skip
     (wheel,) = (ws.root / "clients/python/dist").iterdir()
     assert "weather/api/weather/report/v1/report_pb2.py" in zipfile.ZipFile(wheel).namelist()
+    assert "example/weather/report/ReportOuterClass.class" in zipfile.ZipFile(ws.root / "services/almanac/target/almanac-1.jar").namelist()
+    programs = {"services/ingest": ["bin/weather.example"], "web": ["node", "dist/map.js"]}
+    for folder, command in programs.items():
+        said = subprocess.run(command, cwd=ws.root / folder, capture_output=True, text=True, check=True).stdout
+        assert said == "weather.report.v1.Report\n"
+    assert ws.build("-n2").ran == []
     schema = "schemas/weather/unit/v1/unit.proto"
     ws.write(schema, ws.read(schema).replace("tenths", "tenth"))
-    second = ws.build("-n2", *wanted, file="build.yml::python:wheel")
-    assert set(second.ran) == set(first.ran) - {"python:venv"}, second.output
+    second = ws.build("-n2")
+    assert second.status == 0, second.output
+    assert set(second.ran) == set(first.ran) - {"python:venv", "web:install"}
 
 
 @pytest.mark.slow
 @pytest.mark.real("node", "npm")
-def test_one_app_of_the_shop_is_built_with_what_it_needs(build_workspace):
+def test_one_app_of_the_shop_is_built_with_what_it_needs_and_then_the_rest(build_workspace):
     ws = build_workspace
     lay(ws.root, SHOP)
     first = ws.build("-n2", file="build.yml::web:admin.build")
@@ -151,3 +162,7 @@ def test_one_app_of_the_shop_is_built_with_what_it_needs(build_workspace):
     assert ws.read("apps/admin/dist/names.txt") == names
     ws.write("features/account/src/index.js", ws.read("features/account/src/index.js") + "// of somebody\n")
     assert set(ws.build("-n2", file="build.yml::web:admin.build").ran) == {"web:account.build", "web:admin.build"}
+    whole = ws.build("-n2")
+    assert whole.status == 0, whole.output
+    assert len(whole.ran) == 30 - len(names.split())
+    assert ws.build("-n2").ran == []
