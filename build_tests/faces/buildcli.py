@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.description = "Build a target, components or steps."
+    parser.description = "Build a target, components or steps. Other options are pytest's (or go behind --)."
     add = parser.add_argument
     add("selectors", nargs="*", metavar="SELECTOR", help="a target, a component or a step")
     add("-t", "--target", metavar="NAME", help="the target (default: default_target)")
@@ -27,10 +27,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="print the plan and run nothing")
     add("--json", action="store_true", help="with --dry-run: the plan as one JSON document")
     add("-q", "--quiet", action="store_true", help="no line for each step")
-    parser.set_defaults(run=_build)
+    add("-v", "--verbose", action="count", default=0, help="a line for each step (the default); -vv as pytest's")
+    parser.set_defaults(run=_build, passes_on=True)
 
 
 def _build(options: argparse.Namespace, extra: list[str]) -> int:
+    extra = ["-v"] * (options.verbose - 1) + extra
     file = build_file(options.build_file)
     if options.json:
         if not options.dry_run or options.k or options.m or extra:

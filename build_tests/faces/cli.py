@@ -1,7 +1,8 @@
 """The command `pytest-build`: finds the module of the named command, and hands over. Imports nothing else.
 
 A command is a module of this folder with `declare(parser)`, which adds its arguments and sets its default `run`: a
-function of the parsed options and of what stands behind `--`, which returns the exit status.
+function of the parsed options and of what pytest shall get, which returns the exit status. `passes_on` is a default of
+those that start pytest: an option that they don't know is pytest's. `--` is for values that stand apart (`-p NAME`).
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def _run(name: str, module: ModuleType, arguments: list[str]) -> int:
     ours, extra = split_at_dashes(arguments)
     parser = parser_of(name, module)
     options, rest = parser.parse_known_args(ours)
-    if rest:
-        parser.error(f"unknown arguments: {' '.join(rest)} (options of pytest's go behind --)")
+    if rest and not getattr(options, "passes_on", False):
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    for word in rest:
+        (extra if word.startswith("-") else options.selectors).append(word)
     return int(options.run(options, extra))
 
 

@@ -17,7 +17,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = (
         "Build, then build again what an edit affects. Keys: r rebuilds, e explains, q quits. "
-        "What stands behind -- goes to pytest with each build."
+        "Options that are not listed, and what stands behind --, go to pytest with each build."
     )
     add = parser.add_argument
     add("selectors", nargs="*", metavar="SELECTOR", help="a target, a component or a step")
@@ -35,7 +35,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--run", dest="program", metavar="COMMAND", help="a program that is started again after each good build")
     add("--compose", metavar="SERVICE", help="a service of Docker Compose that is made anew after each good build")
-    parser.set_defaults(run=_watch, dry_run=False)
+    parser.set_defaults(run=_watch, dry_run=False, passes_on=True)
 
 
 def _watch(options: argparse.Namespace, extra: list[str]) -> int:

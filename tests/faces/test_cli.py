@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from commands import run
 
 from build_tests.faces import cli
 
@@ -24,12 +25,24 @@ def test_the_help_lists_the_commands(capsys):
     assert [name for name in cli.COMMANDS if f"\n  {name} " not in out] == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["biuld"], ["build", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [[], ["biuld"], ["status", "--nonsense"]])
 def test_a_wrong_line_is_a_usage_error(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2
     assert "usage: pytest-build" in capsys.readouterr().err
+
+
+def test_options_that_build_does_not_know_are_pytests_wherever_they_stand(build_workspace):
+    ws = build_workspace
+    ws.components(**{name: {"steps": {"fail": {"command": "false"}}} for name in ("a", "b", "c")})
+    done = run(ws, "build", "-n", "0", "a", "--maxfail=1", "b", "-vv")
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout
+    assert "c:fail" not in done.stdout
+    done = run(ws, "build", "--nonsense")
+    assert done.returncode == 4
+    assert "unrecognized arguments: --nonsense" in done.stderr
 
 
 def test_only_the_named_commands_module_is_imported(tmp_path):
