@@ -26,6 +26,7 @@ SHOWN = 100
 """Paths of a kind that are told."""
 MEMORY = 50_000
 """Paths whose place is remembered while a trace is read."""
+_NO_NAMES = (b"", b".", b"..")
 TICK = 0.05
 """Seconds by which a file's time may lag behind the clock."""
 
@@ -173,14 +174,25 @@ class Watched:
     def _canonical(self, path: bytes) -> bytes:
         """With the links on the way followed, but not one at its end."""
         folder, _, name = path.rstrip(b"/").rpartition(b"/")
-        if name in (b"", b".", b".."):
+        if name in _NO_NAMES:
             return os.path.realpath(path or b"/")
+        return self._real(folder).rstrip(b"/") + b"/" + name
+
+    def _real(self, folder: bytes) -> bytes:
+        """A folder with the links on the way followed; only what is new on the way is looked at."""
         real = self._folders.get(folder)
         if real is None:
             if len(self._folders) > MEMORY:
                 self._folders.clear()
-            real = self._folders[folder] = os.path.realpath(folder or b"/")
-        return real.rstrip(b"/") + b"/" + name
+            above, _, name = folder.rpartition(b"/")
+            if name in _NO_NAMES:
+                real = os.path.realpath(folder or b"/")
+            else:
+                real = self._real(above).rstrip(b"/") + b"/" + name
+                if os.path.islink(real):
+                    real = os.path.realpath(real)
+            self._folders[folder] = real
+        return real
 
     # Sorting
 

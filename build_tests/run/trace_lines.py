@@ -66,8 +66,8 @@ _QUOTED = rb'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?'
 _HELD = rb"<((?:[^>\\]|\\.)*)>(?:\(deleted\))?"
 _AT = rb"(AT_FDCWD|-?\d+)(?:" + _HELD + rb")?"
 _RESULT = rb"\) += (-?\d+|\?)(?:" + _HELD + rb")?(?: (E[A-Z0-9]+))?(?: .*)?\Z"
-_ONE = re.compile(rb"\w+\(" + _QUOTED + rb"(.*?)" + _RESULT)
-_ONE_AT = re.compile(rb"\w+\(" + _AT + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
+_ONE = re.compile(rb"\w+\(" + _QUOTED + rb"([^)]*|.*?)" + _RESULT)
+_ONE_AT = re.compile(rb"\w+\(" + _AT + rb", " + _QUOTED + rb"([^)]*|.*?)" + _RESULT)
 _TWO = re.compile(rb"\w+\(" + _QUOTED + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
 _TWO_AT = re.compile(rb"\w+\(" + _AT + rb", " + _QUOTED + rb", " + _AT + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
 _LINK_AT = re.compile(rb"\w+\(" + _QUOTED + rb", " + _AT + rb", " + _QUOTED + rb"(.*?)" + _RESULT)
@@ -160,7 +160,7 @@ class Lines:
         elif text.endswith(_UNFINISHED):
             self._calling[pid] = text[: -len(_UNFINISHED)]
             return
-        elif changed := _PID_CHANGED.search(text):
+        elif text.endswith(b" ...>") and (changed := _PID_CHANGED.search(text)):
             self._calling[changed[1]] = text[: changed.start()]
             return
         self._call(pid, text)
@@ -170,12 +170,12 @@ class Lines:
         call = _READING.get(name)
         if call is not None:
             pattern, act = call
-            # Most of all lines: a path outside, read by a tool that stands elsewhere or names it from the top.
-            relative = text[len(name) + 1 : len(name) + 3] != b'"/' and pattern is _ONE
-            if not relative and not any(root in text for root in self._roots):
+            if self._is_outside(pattern, len(name) + 1, text):
                 return
         elif (call := _OTHERS.get(name)) is not None:
             pattern, act = call
+            if name in _CHANGES and text.endswith(b")"):
+                return  # the name of an error: nothing was changed
         else:
             if not text.startswith(b"exit"):
                 self._puzzle(text)
@@ -185,6 +185,18 @@ class Lines:
             act(self, pid, name, found)
         elif not _NO_PATH.match(text):
             self._puzzle(text)
+
+    def _is_outside(self, pattern: re.Pattern[bytes], begin: int, text: bytes) -> bool:
+        """Whether a call that only reads has to do with no root. True of most: libraries, the tool itself."""
+        if pattern is _ONE:
+            if not text.startswith(b'"/', begin):
+                return False
+        elif pattern is _ONE_AT and (named := text.find(b'>, "/', begin)) > 0:
+            begin = named  # where the process stands is of no matter to a path from the top
+        for root in self._roots:  # no any(): this is the innermost loop
+            if text.find(root, begin) >= 0:
+                return False
+        return True
 
     def _puzzle(self, text: bytes) -> None:
         self.unreadable = self.unreadable or text or b"?"
