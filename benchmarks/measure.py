@@ -22,6 +22,8 @@ class Taken:
     seconds: float
     peak_mb: float
     """Of the largest process of the run, in units of 1,000,000 bytes."""
+    processor: float
+    """Seconds of processor time, of the run and of all that it waited for."""
 
 
 def environment() -> dict[str, str]:
@@ -48,7 +50,11 @@ def take(command: Sequence[str], folder: str, *, good: Iterable[int] = (0,)) -> 
             output.seek(0)
             tail = output.read()[-3000:].decode(errors="replace")
             raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}\n{tail}")
-    return Taken(seconds=seconds, peak_mb=usage.ru_maxrss / 1000 * (1.024 if sys.platform == "linux" else 0.001))
+    return Taken(
+        seconds=seconds,
+        peak_mb=usage.ru_maxrss / 1000 * (1.024 if sys.platform == "linux" else 0.001),
+        processor=usage.ru_utime + usage.ru_stime,
+    )
 
 
 def median(runs: Sequence[Taken]) -> float:
