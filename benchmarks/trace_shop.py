@@ -43,7 +43,7 @@ def build(folder: str, repository: str, *, traced: bool) -> Built:
         shutil.rmtree(name, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", repository, root], check=True)
     measure.say("with the tracer" if traced else "without")
-    taken = measure.take([*BUILD, *(["--build-trace"] if traced else [])], root)
+    taken = measure.take([*BUILD, *(["--", "--build-trace"] if traced else [])], root)
     (run,) = record.list_runs(os.path.join(root, ".build", "runs"))
     steps = record.read(os.path.join(root, ".build", "runs"), run).steps
     return Built(taken=taken, steps={step.label: step for step in steps})

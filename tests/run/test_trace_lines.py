@@ -224,6 +224,26 @@ def test_only_what_holds_the_root_is_looked_at():
     assert accesses(text, roots=(b"/r",)) == [("read", "/r/c/a", "/r/c/a")]
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        # Not because the process stands in the root.
+        ('openat(AT_FDCWD</r/c>, "/usr/lib/a"?!', []),
+        ('statx(AT_FDCWD</r/c>, "/usr/lib/a"?!', []),
+        ('stat("/usr/lib/a"?!', []),
+        ('openat(AT_FDCWD</r/c>, "/l/a", O_RDONLY) = 3</r/a>', [("read", "/l/a", "/r/a")]),
+        ('openat(4</usr>, "../r/a", O_RDONLY) = 3</r/a>', [("read", "/usr/../r/a", "/r/a")]),
+        ('newfstatat(4</r/x>, "a>, \\"/b", 0x7ffe, 0) = 0', [("seen", '/r/x/a>, "/b')]),
+        ('stat("a", 0x7ffe) = 0', [("seen", "/r/c/a")]),
+        # What only tried to change something and failed.
+        ('mkdir("/r/c/d", 0777) = -1 EEXIST (File exists)', []),
+        ('unlinkat(AT_FDCWD</r/c>, "a", 0) = -1 ENOENT (No such file or directory)', []),
+    ],
+)
+def test_lines_about_elsewhere_from_a_tool_that_stands_in_the_root(line, told):
+    assert accesses(f"7 {line}\n", roots=(b"/r",)) == told
+
+
 def test_memory_does_not_grow_with_the_trace():
     import tracemalloc
 
