@@ -60,5 +60,8 @@ def _name(step: StepState) -> str:
 
 
 def _state(step: StepState) -> str:
+    from build_tests.core.fingerprint import REASONS
+
     asked = " (runs on request)" if step.on_request and step.state.value != "fresh" else ""
-    return plain(f"{step.state.value}{': ' if step.reason else ''}{step.reason}{asked}")
+    reason = "" if step.reason in (REASONS["never"], REASONS["failed"]) else step.reason  # the state says it
+    return plain(f"{step.state.value}{': ' if reason else ''}{reason}{asked}")

@@ -55,7 +55,7 @@ def test_status(ws):
         "app    2 fresh, 1 stale\n"
         "  lone  stale: app/lone.in changed\n"
         "other  failed last time\n"
-        "  bad  failed last time: it failed last time (runs on request)\n"
+        "  bad  failed last time (runs on request)\n"
         "4 steps: 2 fresh, 1 stale, 1 failed last time\n"
     )
     assert runs(ws) == before
