@@ -212,6 +212,8 @@ class Checkout:
             unrun = (Outcome.FRESH, Outcome.RESTORED)
             self.notes += build.tracing.notes(sum(record.outcome in unrun for record in build.records.values()))
         records = list(build.records.values())
+        flaky = [record for record in records if record.flaky] if self._ran else []
+        self.notes += [f"{one.label} is flaky: it passed at attempt {one.attempts}, after {one.flaky}" for one in flaky]
         counts = {outcome.value: n for outcome in Outcome if (n := sum(r.outcome is outcome for r in records))}
         facts: dict[str, Any] = {"exit": status, "counts": counts, "seconds": max(0.0, time.time() - started)}
         facts.update(self.facts)

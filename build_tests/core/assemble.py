@@ -17,9 +17,12 @@ from build_tests.core.builder import Builder, ManifestError
 from build_tests.core.config import BuilderSource, check
 from build_tests.core.errors import BuilderError, ConfigError, Diagnostic, Place
 from build_tests.core.graph import Graph, build_graph, did_you_mean
-from build_tests.core.model import NOWHERE, Component, Config, Identity, Output, Step, StepOverride
+from build_tests.core.model import FLAKY, NOWHERE, Component, Config, Identity, Output, Retries, Step, StepOverride
 from build_tests.core.scalars import is_name
 from build_tests.core.workspace import FileWorkspace, output_paths
+
+AGAIN = Retries(count=2)
+"""For steps whose tag says that they are flaky."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +231,8 @@ def _changed(component: Component, step: Step, override: StepOverride | None) ->
     elif step.where == NOWHERE:
         fields["where"] = component.where
     fields["tags"] = _joined(fields.get("tags", step.tags), component.tags)
+    if FLAKY in fields["tags"] and not step.retries.count:
+        fields.setdefault("retries", AGAIN)
     fields["depends_on"] = _joined(fields.get("depends_on", step.depends_on), component.depends_on)
     return replace(step, **fields)
 
@@ -244,6 +249,8 @@ def _with_extras(override: StepOverride, step: Step | None = None) -> dict[str, 
 def _added(component: Component, override: StepOverride) -> Step:
     fields = _with_extras(override)
     fields["tags"] = _joined(fields.get("tags", ()), component.tags)
+    if FLAKY in fields["tags"]:
+        fields.setdefault("retries", AGAIN)
     fields["depends_on"] = _joined(fields.get("depends_on", ()), component.depends_on)
     return Step(
         component=component.name,

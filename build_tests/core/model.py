@@ -103,6 +103,10 @@ class Retries:
     when: tuple[str, ...] = ()
 
 
+FLAKY = "flaky"
+"""The tag of a step that is tried twice more after a failure, where its `retries` say nothing else."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """What a step takes from the run's capacities while it runs."""

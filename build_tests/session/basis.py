@@ -14,6 +14,7 @@ import pytest
 
 from build_tests.checkout import Begun, Checkout, Wishes, declared_outputs, worker_count
 from build_tests.core.errors import ConfigError, SelectionError
+from build_tests.core.model import FLAKY
 from build_tests.project import Project, load_project
 from build_tests.session.items import StepFacts
 
@@ -80,7 +81,7 @@ class Basis:
         words = self._words(project)
         for step in project.graph.steps.values():
             for tag in step.tags:
-                if tag in theirs:
+                if tag in theirs and tag != FLAKY:
                     raise pytest.UsageError(f"{step.where}: tag {tag!r} is the name of a pytest marker; choose another")
         for word in sorted(words - theirs):
             self.config.addinivalue_line("markers", f"{word}: build steps (pytest-build)")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from build_tests.core.globs import PathSet
+from build_tests.core.model import FLAKY
 from build_tests.run.process import die_with_parent
 from build_tests.run.step import Order, Runner
 from build_tests.session.items import (
@@ -138,12 +139,17 @@ def run_protocol(item: StepItem, nextitem: pytest.Item | None) -> bool | None:
 
     Through xdist's usual messages a step costs several milliseconds more than many a step itself.
     """
-    if item.config.getoption("reruns", None) or item.get_closest_marker("flaky"):
+    if item.config.getoption("reruns", None) or _marked_by_others(item):
         return None
     said = _just_run(item) if nobody_minds(item.config) else _by_the_book(item, nextitem)
     said.build_alone = True  # type: ignore[attr-defined]
     item.ihook.pytest_runtest_logreport(report=said)
     return True
+
+
+def _marked_by_others(item: StepItem) -> bool:
+    """Whether a conftest wants a plugin to run the step again; a step with that tag is tried again by itself."""
+    return item.get_closest_marker(FLAKY) is not None and FLAKY not in item.facts.tags
 
 
 def _by_the_book(item: StepItem, nextitem: pytest.Item | None) -> pytest.TestReport:

@@ -144,9 +144,47 @@ def test_a_report_that_an_earlier_run_left_is_not_taken_for_this_ones(build_work
     assert cases(ws) == []
 
 
+def test_the_tag_flaky_selects_steps_and_has_them_tried_again(build_workspace):
+    ws = build_workspace
+    assert "rerunfailures" not in ws.without_plugins  # it has a marker of this name, and must not run a step beside us
+    once, never = ws.tool("once", 'echo x >>"$0.count"; [ $(wc -l <"$0.count") -gt 1 ] || exit 75'), ws.tool("never", "exit 76")
+    steps = {
+        "once": {"command": ["once"], "tags": ["flaky"]},
+        "steady": {"command": "exit 77"},
+        "never": {"command": ["never"], "tags": ["flaky"], "retries": {"count": 3, "backoff": "10ms"}},
+        "told": {"command": "exit 78", "tags": ["flaky"], "retries": 0},
+    }
+    ws.components(t={"steps": steps})
+    result = ws.build("-n2", "-m", "flaky", "--strict-markers")
+    assert result.outcomes() == {"t:once": "built", "t:never": "failed", "t:told": "failed"}
+    assert (once.calls, never.calls) == (2, 4)
+    assert [result.steps[f"t:{name}"].attempts for name in ("once", "never", "told")] == [2, 4, 1]
+    assert "build: t:once is flaky: it passed at attempt 2, after exit status 75" in result.output
+    assert "1 rerun" not in result.output
+    rest = ws.build("-m", "not flaky", "--strict-markers")
+    assert rest.outcomes() == {"t:steady": "failed"}
+
+
+def test_in_one_process_no_plugin_reruns_a_flaky_step_either(build_workspace):
+    ws = build_workspace
+    tool = ws.tool("never", "exit 76")
+    ws.components(t={"tags": ["flaky"], "steps": {"never": {"command": ["never"], "retries": {"count": 1, "backoff": "10ms"}}}})
+    assert ws.build()["t:never"] is Outcome.FAILED
+    assert tool.calls == 2
+
+
+def test_a_conftest_may_leave_reruns_to_the_plugin(build_workspace):
+    ws = build_workspace
+    tool = ws.tool("never", "exit 76")
+    ws.components(t={"steps": {"never": {"command": ["never"]}}})
+    ws.write("conftest.py", "import pytest\n\ndef pytest_collection_modifyitems(items):\n    items[0].add_marker(pytest.mark.flaky(reruns=2))\n")
+    assert ws.build()["t:never"] is Outcome.FAILED
+    assert tool.calls == 3
+
+
 def test_any_builders_step_may_be_declared_flaky(build_workspace):
     ws = build_workspace
-    ws.components(app={"kind": "python", "steps": {"test": {"retries": 2}}})
+    ws.components(app={"kind": "python", "steps": {"test": {"tags": ["flaky"]}}})
     ws.write("app/pyproject.toml", "[project]\nname = 'app'\nversion = '1'\n")
     ws.write("app/tests/test_a.py", "def test(): pass\n")
     counter = 'echo x >>"$0.count"; [ $(wc -l <"$0.count") -gt 1 ] && mkdir -p .reports && echo "<testsuite/>" >.reports/pytest.xml'
