@@ -155,7 +155,8 @@ class Checkout:
 
         build = self.open()
         self._ran = True
-        self._watcher = Watcher(self.project.config.root, build.graph, build.decider.excluded)
+        manifests = {self.project.config.file, *self.project.manifests}
+        self._watcher = Watcher(self.project.config.root, build.graph, build.decider.excluded, manifests)
         self._watcher.snapshot(
             {build.graph.steps[label].path for label in build.frontier.unsettled() if label in build.graph.steps}
         )
@@ -193,8 +194,12 @@ class Checkout:
     def _look_for_undeclared(self) -> None:
         if self._watcher is not None:
             tracing = self.open().tracing
-            for line in self._watcher.changes(tracing.told if tracing is not None else ()):
-                self.warnings.append(line)
+            # Where every step's trace is whole, whatever else changed is somebody else's work.
+            if tracing is None or not tracing.whole:
+                lines, edited = self._watcher.changes(tracing.told if tracing is not None else ())
+                self.warnings += lines
+                if edited:
+                    self.notes.append(f"inputs were edited during the run, for the next build: {', '.join(edited[:5])}")
             self._watcher = None
 
     def close(self, status: int, started: float) -> None:

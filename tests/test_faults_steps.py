@@ -1,6 +1,8 @@
 """Steps that misbehave: outputs that are not there, noise that no report can hold, tools that are not tools."""
 
 import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -290,6 +292,45 @@ def test_undeclared_writes_are_told_and_refused_under_strict(build_workspace, mo
     refused = ws.build(mode, "--build-target", "strict")
     assert refused.status == 1, refused.output
     assert "a/kept" in refused.output
+
+
+def edited_meanwhile(ws, tmp_path, *options):
+    """A build during which the user edits a file that a step has read by then."""
+    said, go = tmp_path / "said", tmp_path / "go"
+    os.mkfifo(said)
+    os.mkfifo(go)
+    ws.components(
+        a={"steps": {"slow": {"command": f"echo >{said}; read line <{go}; echo >out", "outputs": ["out"], "depends_on": ["b:use"]}}},
+        b={"steps": {"use": {"command": "cp in.txt out", "inputs": ["in.txt"], "outputs": ["out"]}}},
+    )
+    strict(ws)
+    ws.write("b/in.txt", "one\n")
+    command = ws.command("build.yml", "-n0", *options)
+    build = subprocess.Popen(command, cwd=ws.root, env=ws.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said.read_text()
+    ws.write("b/in.txt", "two\n")
+    ws.write("b/notes.txt", "mine\n")
+    go.write_text("on\n")
+    output, _ = build.communicate()
+    return build.returncode, output
+
+
+def test_an_input_that_the_user_edits_is_no_undeclared_write(build_workspace, tmp_path):
+    status, output = edited_meanwhile(build_workspace, tmp_path)
+    assert status == 0, output
+    assert "build: inputs were edited during the run, for the next build: b/in.txt" in output
+    assert "b/in.txt was changed" not in output
+    # Of a new file nobody can tell without a trace who wrote it.
+    assert "b/notes.txt was written during the run and is declared by no step" in output
+
+
+@pytest.mark.real("strace")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux traces")
+def test_under_strict_rules_whatever_no_step_wrote_is_the_users_own(build_workspace, tmp_path):
+    status, output = edited_meanwhile(build_workspace, tmp_path, "--build-target", "strict")
+    assert status == 0, output
+    assert "trace: 2 clean" in output
+    assert "during the run" not in output
 
 
 @MODES

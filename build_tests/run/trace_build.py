@@ -101,6 +101,11 @@ class Tracing:
         return {path for _, traced in self.results for path in traced.writes}
 
     @property
+    def whole(self) -> bool:
+        """Whether steps ran, and of each it is known what it wrote."""
+        return bool(self.results) and not any(traced.why or traced.more for _, traced in self.results)
+
+    @property
     def unproven(self) -> bool:
         """Whether strict rules asked for a proof by name, and some step has none."""
         return self._asked and self._strict and any(traced.status == "unverified" for _, traced in self.results)

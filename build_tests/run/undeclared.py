@@ -1,6 +1,7 @@
 """Files that changed in the touched components during a run and that no step declares. Finds, never judges.
 
-One comparison of folders at the end of the run: it can't say which step wrote, only that something did.
+One comparison of folders at the end of the run: it can't say who wrote, only that somebody did. An input that was there
+before is taken for edited by the user: whether a step wrote it, a trace tells, or that step's own second look.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 from collections.abc import Collection, Iterator
 from threading import Thread
 
+from build_tests.core.globs import matches
 from build_tests.core.graph import Graph
 
 IGNORED = frozenset(
@@ -21,13 +23,15 @@ IGNORED = frozenset(
 """Folders that tools and editors fill, whatever a build does."""
 SHOWN = 20
 """How many files are named."""
+ASKED = 100
+"""Of how many changed files it is asked whether they are inputs: each step's patterns are tried."""
 
 
 class Watcher:
     """Remembers size, time and inode of every file of some folders, outputs left out."""
 
-    def __init__(self, root: str, graph: Graph, outputs: Collection[str]) -> None:
-        self._root = root
+    def __init__(self, root: str, graph: Graph, outputs: Collection[str], manifests: Collection[str] = ()) -> None:
+        self._root, self._graph, self._manifests = root, graph, manifests
         self._declared: dict[str, set[str]] = {}
         """Folder → the names in it that steps may write."""
         for path in (*outputs, *(path for step in graph.steps.values() for path in step.state)):
@@ -51,25 +55,29 @@ class Watcher:
         for folder in folders:
             self._before[folder] = self._walk(folder)
 
-    def changes(self, told: Collection[str] = ()) -> Iterator[str]:
-        """One line a file that is not as it was and is not in `told`."""
+    def changes(self, told: Collection[str] = ()) -> tuple[list[str], list[str]]:
+        """What is not as it was, without the files in `told`: a line a file, and the inputs that were edited."""
         self.wait()
-        changed = [line for folder, before in self._before.items() for line in self._compare(folder, before, told)]
-        yield from changed[:SHOWN]
-        if len(changed) > SHOWN:
-            yield f"… and {len(changed) - SHOWN} more files that no step declares were written"
+        lines: list[str] = []
+        changed: list[str] = []
+        for folder, before in self._before.items():
+            now = self._walk(folder)
+            for path in sorted((before.keys() | now.keys()).difference(told)):
+                if path not in before:
+                    lines.append(f"{path} was written during the run and is declared by no step")
+                elif path not in now:
+                    lines.append(f"{path} was removed during the run")
+                elif before[path] != now[path]:
+                    changed.append(path)
+        edited = [path for path in changed[:ASKED] if self._is_input(path)]
+        others = sorted(set(changed).difference(edited))
+        lines += [f"{path} was changed during the run and is no output" for path in others]
+        if len(lines) > SHOWN:
+            lines[SHOWN:] = [f"… and {len(lines) - SHOWN} more files that no step declares were written"]
+        return lines, edited
 
-    def _compare(
-        self, folder: str, before: dict[str, tuple[int, int, int]], told: Collection[str]
-    ) -> Iterator[str]:
-        now = self._walk(folder)
-        for path in sorted((before.keys() | now.keys()).difference(told)):
-            if path not in before:
-                yield f"{path} was written during the run and is declared by no step"
-            elif path not in now:
-                yield f"{path} was removed during the run"
-            elif before[path] != now[path]:
-                yield f"{path} was changed during the run and is no output"
+    def _is_input(self, path: str) -> bool:
+        return path in self._manifests or any(matches(step.inputs, path) for step in self._graph.steps.values())
 
     def _walk(self, folder: str) -> dict[str, tuple[int, int, int]]:
         found = {}
