@@ -220,6 +220,10 @@ class Checkout:
         flaky = [record for record in records if record.flaky] if self._ran else []
         self.notes += [f"{one.label} is flaky: it passed at attempt {one.attempts}, after {one.flaky}" for one in flaky]
         counts = {outcome.value: n for outcome in Outcome if (n := sum(r.outcome is outcome for r in records))}
+        if Outcome.UNAVAILABLE.value in counts:
+            from build_tests.run import unavailable
+
+            self.notes += unavailable.lines(records)
         facts: dict[str, Any] = {"exit": status, "counts": counts, "seconds": max(0.0, time.time() - started)}
         facts.update(self.facts)
         if self._ran:

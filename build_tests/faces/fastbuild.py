@@ -134,7 +134,7 @@ class _Answer:
         if self._verbosity >= 0:
             print(header(project))
         for record in records:
-            if record.outcome is not Outcome.FRESH and self._verbosity > 0:
+            if record.outcome is Outcome.RESTORED and self._verbosity > 0:
                 print(f"{record.label} {_words(record)}")
             for warning in record.warnings:
                 _say(f"{record.label}: {warning}")
@@ -157,10 +157,8 @@ def _words(record: StepRecord) -> str:
     from build_tests.core.fingerprint import Reason
     from build_tests.run.text import scrub
 
-    if record.outcome is Outcome.RESTORED:
-        why = f"; {Reason(**record.reasons[0])}" if record.reasons else ""
-        return scrub(f"restored in {record.seconds:.2f} s ({record.message}{why})")
-    return scrub(f"{record.outcome.value}: {record.message}")
+    why = f"; {Reason(**record.reasons[0])}" if record.reasons else ""
+    return scrub(f"restored in {record.seconds:.2f} s ({record.message}{why})")
 
 
 def _counts(records: Sequence[StepRecord], deselected: int) -> list[str]:

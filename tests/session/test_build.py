@@ -221,6 +221,7 @@ def test_missing_tools_make_steps_unavailable_and_the_rest_is_built(build_worksp
     assert result.outcomes() == {"a:make": "unavailable", "a:use": "unavailable", "b:make": "built"}
     assert "buy one" in result.steps["a:make"].message
     assert result.steps["a:use"].message.endswith("(needed by a:make)")
+    assert "build: no-such-tool is not installed (buy one); so not built: a:make, a:use\n" in result.output
     assert ws.build(file="build.yml::a:make").status == 1
 
 
