@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from build_tests.core.model import Outcome
-from build_tests.core.plan import wall_time
+from build_tests.core.plan import critical_path, wall_time
 from build_tests.run.record import Run, StepRecord
 
 VERSION = 1
@@ -135,29 +135,13 @@ def edges_of(steps: list[StepRecord]) -> Edges:
     return Edges(needs=needs, needed_by={label: tuple(found) for label, found in users.items()}, order=tuple(needs))
 
 
-def critical_path(steps: list[StepRecord], edges: Edges) -> list[StepRecord]:
-    """The longest chain by the steps' own time."""
-    by_label = {step.label: step for step in steps}
-    length: dict[str, float] = {}
-    before: dict[str, str] = {}
-    for label in edges.order:
-        best = max(edges.needs[label], key=lambda need: length[need], default=None)
-        length[label] = by_label[label].seconds + (length[best] if best is not None else 0.0)
-        if best is not None:
-            before[label] = best
-    if not length:
-        return []
-    chain = [max(length, key=lambda label: length[label])]
-    while chain[-1] in before:
-        chain.append(before[chain[-1]])
-    return [by_label[label] for label in reversed(chain)]
-
-
 def profile(run: Run, earlier: Run | None = None) -> Profile:
     """A run's profile; `earlier` is the one that it is compared with."""
     steps = timed(run)
     edges = edges_of(steps)
-    critical = critical_path(steps, edges)
+    by_label = {step.label: step for step in steps}
+    seconds_of = {step.label: step.seconds for step in steps}
+    critical = [by_label[label] for label in critical_path(edges, by_label, seconds_of)]
     seconds = float(run.end.get("seconds", 0.0))
     began = float(run.end.get("ended", 0.0)) - seconds if run.end else float(run.run.get("started", 0.0))
     first = min((step.started or 0.0 for step in steps), default=began)

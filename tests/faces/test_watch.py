@@ -7,6 +7,7 @@ build runs.
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -255,18 +256,33 @@ class Watch:
     def cpu_seconds(self):
         """Of the watching process and the warm one."""
         ticks = 0
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in [self.process.pid, *children]:
+        for pid in [self.process.pid, *children_of(self.process.pid)]:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def looks(self):
+        """How often its threads have waited by now: it wakes fifty times a second to look for edits."""
+        found = Path(f"/proc/{self.process.pid}/task").glob("*/status")
+        return sum(int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", one.read_text(), re.MULTILINE)[1]) for one in found)
+
     def settle(self):
-        """The number of runs, once it does not grow for a second."""
-        count = -1
-        while count != (count := len(list(self.runs.iterdir()))):
-            time.sleep(1.0)
-        return count
+        """The number of runs, once it has looked for edits fifty times and begun none. A build is the warm one's child."""
+        seen = (-1, 0)
+
+        def quiet():
+            nonlocal seen
+            runs = len(list(self.runs.iterdir()))
+            if runs != seen[0] or any(children_of(warm) for warm in children_of(self.process.pid)):
+                seen = (runs, self.looks())
+            return self.looks() - seen[1] >= 50
+
+        self.until(quiet)
+        return seen[0]
+
+
+def children_of(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def two_chains(ws):
