@@ -68,12 +68,13 @@ class Checkout:
     """Lines for the end that are no warnings."""
     facts: dict[str, Any] = field(default_factory=dict)
     """More for the last line of the record: whatever a session knows that faces show."""
+    started: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
     _build: Build | None = None
     _lock: CheckoutLock | None = None
     _record: RecordWriter | None = None
     _watcher: Watcher | None = None
     _state: StateStore | None = None
-    _started: float = field(default_factory=time.time)
     _run_id: str = field(default_factory=new_id)
     _ran: bool = False
 

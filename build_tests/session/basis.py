@@ -130,6 +130,7 @@ class Basis:
             begun.checkout.abandon()
             return None
         begun.checkout.say = self._say
+        self._started = begun.checkout.started  # what was decided then waits since then, for pytest too
         return begun.checkout
 
     def _state_folder(self) -> str | None:
