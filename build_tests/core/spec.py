@@ -120,7 +120,8 @@ class StepSpec:
     secrets: tuple[Variable, ...] | None = None
     """Variables taken from the caller, masked everywhere and not part of the fingerprint."""
     tools: tuple[ToolSpec, ...] | None = None
-    """Programs that the step needs; their versions are part of the fingerprint."""
+    """Programs that the step needs; their versions are part of the fingerprint. argv's first word is one, and so is a
+    well-known one that a shell line starts (gcc, node …; the step may do without those)."""
     timeout: PositiveSeconds | None = None
     """After this time the step is ended and has failed."""
     retries: RetriesSpec | None = None

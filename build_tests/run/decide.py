@@ -15,10 +15,10 @@ from build_tests.core.digest import FileTable, digest_of
 from build_tests.core.fingerprint import SCHEMA, Fingerprint, Reason, definition_of, differences, platform_tag
 from build_tests.core.globs import PathSet, Tree
 from build_tests.core.graph import Graph
-from build_tests.core.model import Identity, Output, Step, Strategy, Tool
+from build_tests.core.model import Identity, Output, Step, Strategy
 from build_tests.run import outputs
 from build_tests.run.state import Entry, Memory
-from build_tests.run.toolchain import Missing, Toolchain
+from build_tests.run.toolchain import Missing, Toolchain, needed_tools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -341,24 +341,12 @@ class Decider:
 
     def _tools(self, step: Step) -> list[tuple[str, str]] | Missing:
         found = []
-        for tool in self._needed_tools(step):
-            if tool.optional and self.toolchain.which(tool.name) is None:
-                found.append((tool.name, "missing"))
-                continue
+        for tool in needed_tools(step):
             answer = self.toolchain.find(tool, step.path)
-            if isinstance(answer, Missing):
+            if isinstance(answer, Missing) and not tool.optional:
                 return answer
-            found.append((tool.name, answer.version))
+            found.append((tool.name, "missing" if isinstance(answer, Missing) else answer.version))
         return found
-
-    def _needed_tools(self, step: Step) -> Iterator[Tool]:
-        yield from step.tools
-        if isinstance(step.command, str) or not step.command:
-            return
-        name = step.command[0]
-        known = name == "sh" or any(tool.name == name for tool in step.tools)
-        if os.path.isabs(name) or ("/" not in name and not known):
-            yield Tool(name=name)
 
     def _engine_problem(self, step: Step) -> Missing | None:
         if not step.base_images and all(o.identity is not Identity.IMAGE for o in step.outputs):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from build_tests.core.digest import stat_of
-from build_tests.core.model import Tool
+from build_tests.core.model import Step, Tool
 
 VERSION_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -32,6 +32,12 @@ VERSION_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "kotlinc": ("-version",),
 }  # fmt: skip
 """How each well-known tool is asked for its version."""
+
+_CALLED = re.compile(
+    r"(?:^|[;&|({\n]|![ \t]|\b(?:if|while|until|then|do|else|exec|time)[ \t])[ \t]*(?:\w+=\S*[ \t]+)*"
+    rf"({'|'.join(map(re.escape, VERSION_ARGUMENTS))})(?=[\s;&|)]|$)"
+)
+"""Such a tool where a shell would start it. One that only a quoted text names may be among them."""
 
 HINTS: Mapping[str, str] = {
     "docker": "install Docker Engine (Debian: apt-get install docker.io) and start it",
@@ -97,6 +103,22 @@ SHIMS = (
         files=("rust-toolchain.toml", "rust-toolchain"), settings=".rustup/settings.toml",
     ),
 )  # fmt: skip
+
+
+def needed_tools(step: Step) -> Iterator[Tool]:
+    """What a step names, and what its command starts, as far as that can be seen.
+
+    A shell line may do without a tool that it calls, or call it in a branch: such tools count as optional.
+    """
+    yield from step.tools
+    named = {tool.name for tool in step.tools}
+    if isinstance(step.command, str):
+        called = dict.fromkeys(_CALLED.findall(step.command))
+        yield from (Tool(name=name, optional=True) for name in called if name not in named)
+    elif step.command:
+        name = step.command[0]
+        if os.path.isabs(name) or ("/" not in name and name != "sh" and name not in named):
+            yield Tool(name=name)
 
 
 class Toolchain:
