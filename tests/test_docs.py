@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import yaml
+from faces.commands import run
 from pages import PAGES, ROOT
 
 from build_tests import plugin
@@ -95,6 +96,29 @@ def test_each_named_command_exists():
 )
 def test_a_command_that_is_not_there_is_found_out(program, words):
     assert not is_known(program, words)
+
+
+PROFILE = ROOT / "docs" / "profile.md"
+DOCUMENT = re.compile(r"^\| `(?P<command>[^`]+)` \| (?P<version>\d+) \| (?P<fields>.*) \|$", re.MULTILINE)
+
+
+def test_each_document_of_json_is_as_its_page_says(build_workspace):
+    ws = build_workspace
+    ws.components(text={"steps": {"shout": {"command": "tr a-z A-Z <in.txt >out.txt", "inputs": ["in.txt"], "outputs": ["out.txt"]}}})
+    for text in ("one", "two"):
+        ws.write("text/in.txt", text)
+        assert ws.build().status == 0
+    rows = list(DOCUMENT.finditer((ROOT / "docs" / "json.md").read_text(encoding="utf-8")))
+    assert len(rows) >= 13
+    for row in rows:
+        command = row["command"].replace("[ran\\|failed]", "ran").replace("LABEL", "text:shout").replace(" X ", " last~1 ")
+        done = run(ws, *command.replace("RUN RUN", "last~1 last").split())
+        document = json.loads(done.stdout)
+        assert document.pop("version") == int(row["version"]), command
+        text = row["fields"] if "profile.md" not in row["fields"] else PROFILE.read_text(encoding="utf-8")
+        assert {name for name in document if f"`{name}`" not in text} == set(), command
+        for step in document.get("steps", ()) if "`steps`: `label`" in text else ():
+            assert {name for name in step if f"`{name}`" not in text} == set(), command
 
 
 STRICT = {"validation": "strict"}
