@@ -14,6 +14,7 @@ from . import _pylocal, _pyrequirements
 from ._generated import made_inside
 from ._manifests import from_component, path_of, patterns_of
 from ._pylayout import Layout, layout
+from ._pylock import NAMES
 from ._pyproject import CHECK_GROUPS, Project, distribution, load
 from ._pytools import Coverage, Found, coverage, find, words
 
@@ -54,13 +55,13 @@ class Context:
 
     @cached_property
     def lock(self) -> str:
-        """The uv.lock or poetry.lock that decides what is installed, from the root; "" = none does."""
+        """The uv.lock, poetry.lock, pdm.lock or pylock.toml that decides what is installed; "" = none does."""
         if self.options.requirements is not None:
             return ""
         root = _pylocal.workspace_root(self.workspace, self.component.path)
         places = dict.fromkeys((self.component.path, *(() if root is None else (root,))))
         locks = [posixpath.join(place, "uv.lock") for place in places]
-        return next(filter(self.workspace.exists, (*locks, self.at("poetry.lock"))), "")
+        return next(filter(self.workspace.exists, (*locks, *map(self.at, ("poetry.lock", *NAMES)))), "")
 
     @cached_property
     def shared_groups(self) -> Mapping[str, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from . import _pylocal
 from ._manifests import DOWNLOAD, from_component, path_of, script
 from ._pybackend import EPOCH, SCRIPT
 from ._pycontext import Context, metadata, sources
+from ._pylock import FLATTEN, NAMES
 from ._pyproject import CHECK_GROUPS, Project, distribution, load, local_requirement, needs_of, poetry_needs
 
 Around = tuple[str, str]
@@ -50,9 +51,11 @@ MIRROR = """\
 
 
 def environment_steps(context: Context) -> Iterator[Step]:
-    """`requirements` where there is a uv.lock, `venv`, and `site` where this repository adds something."""
+    """`requirements` where a lock has to be read, `venv`, and `site` where this repository adds something."""
     if context.lock.endswith("uv.lock"):
         yield _exported(context)
+    elif context.lock.endswith(NAMES):
+        yield _flattened(context)
     yield _venv(context)
     if context.site:
         yield _site(context)
@@ -89,6 +92,18 @@ def _exported(context: Context) -> Step:
     )
 
 
+def _flattened(context: Context) -> Step:
+    """What a pylock.toml or a pdm.lock says as requirement lines, which uv and pip read alike."""
+    wanted = CHECK_GROUPS if context.options.extras is None else context.options.extras
+    flatten = [context.options.python, "-c", FLATTEN, from_component(context.component, context.lock), *wanted]
+    return context.step(
+        "requirements",
+        command=f"{shlex.join(flatten)} >{shlex.quote(_list(context))}",
+        inputs=(context.lock,),
+        outputs=(Output(path=context.at(_list(context))),),
+    )
+
+
 def _chosen(context: Context, there: Iterable[str]) -> list[str]:
     wanted = CHECK_GROUPS if context.options.extras is None else context.options.extras
     return [name for name in wanted if name in there]
@@ -101,6 +116,8 @@ def _list(context: Context) -> str:
 def _venv(context: Context) -> Step:
     if context.lock.endswith("uv.lock"):
         return _venv_step(context, ["-r", _list(context)], (context.at(_list(context)),), tools=(UV,))
+    if context.lock.endswith(NAMES):
+        return _venv_step(context, ["-r", _list(context)], (context.at(_list(context)),))
     if context.lock:
         return _poetry(context)
     if context.requirement_files:

@@ -100,8 +100,8 @@ class Project:
 
     def mentions(self) -> frozenset[str]:
         """The normalised names of all that any list of the manifest asks for."""
-        older = self.tool("uv").get("dev-dependencies", ())
-        lists = (self.requires, *self.extras().values(), *self.groups().values(), older)
+        older = (self.tool("uv").get("dev-dependencies", ()), *self.tool("pdm", "dev-dependencies").values())
+        lists = (self.requires, *self.extras().values(), *self.groups().values(), *older)
         named = {distribution(need) for needs in lists for need in needs}
         return frozenset(named | {normalised(name) for table in poetry_tables(self) for name in table})
 

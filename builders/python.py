@@ -36,8 +36,8 @@ class PythonOptions:
     """Keys of a `python` component."""
 
     requirements: tuple[str, ...] | None = None
-    """Requirement files for the environment; default: what uv.lock or poetry.lock says, else requirements.lock, .txt,
-    -dev.txt where there, else what pyproject.toml names."""
+    """Requirement files for the environment; default: what uv.lock, poetry.lock, pdm.lock or pylock.toml says, else
+    requirements.lock, .txt, -dev.txt where there, else what pyproject.toml names."""
     extras: tuple[str, ...] | None = None
     """Extras and dependency groups to install beside what is always needed; default: dev, test, lint and their like."""
     sources: tuple[str, ...] | None = None

@@ -88,6 +88,94 @@ def test_hashes_are_required_of_all_where_one_has_them(planned):
     assert installed(step) == ["--require-hashes -r requirements.txt"]
 
 
+PYLOCK = """
+lock-version = "1.0"
+default-groups = ["default"]
+[[packages]]
+name = "app"
+directory = { path = "." }
+[[packages]]
+name = "six"
+version = "1.17.0"
+marker = "sys_platform == 'linux' and \\"default\\" in dependency_groups"
+sdist = { url = "https://example.org/six.tar.gz", hashes = { sha256 = "ff" } }
+wheels = [{ url = "https://example.org/six.whl", hashes = { sha256 = "47" } }]
+[[packages]]
+name = "iniconfig"
+version = "2"
+marker = "'dev' in dependency_groups"
+[[packages]]
+name = "toml"
+version = "3"
+marker = "'fast' in extras or 'docs' not in dependency_groups"
+[[packages]]
+name = "one"
+archive = { url = "https://example.org/one.zip", hashes = { sha256 = "01" } }
+[[packages]]
+name = "two"
+vcs = { type = "git", url = "https://example.org/two", commit-id = "abc", subdirectory = "py" }
+"""
+PDM = """
+[metadata]
+groups = ["default", "dev", "docs"]
+[[package]]
+name = "six"
+version = "1.17.0"
+groups = ["default"]
+marker = "sys_platform == 'linux'"
+files = [{file = "six.whl", hash = "sha256:47"}, {file = "six.tar.gz", hash = "sha256:ff"}]
+[[package]]
+name = "lib"
+version = "1"
+path = "../lib"
+groups = ["default"]
+[[package]]
+name = "sphinx"
+version = "9"
+groups = ["docs"]
+[[package]]
+name = "iniconfig"
+version = "2"
+groups = ["dev"]
+[[package]]
+name = "two"
+version = "1"
+git = "https://example.org/two"
+revision = "abc"
+groups = ["docs", "test"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("pylock.toml", PYLOCK, [
+            """six==1.17.0 ; sys_platform == 'linux' and python_version > "0" --hash=sha256:47 --hash=sha256:ff""",
+            """iniconfig==2 ; python_version > "0\"""",
+            """toml==3 ; python_version < "0" or python_version > "0\"""",
+            "one @ https://example.org/one.zip --hash=sha256:01",
+            "two @ git+https://example.org/two@abc#subdirectory=py",
+        ]),
+        ("pdm.lock", PDM, [
+            "six==1.17.0 ; sys_platform == 'linux' --hash=sha256:47 --hash=sha256:ff",
+            "iniconfig==2",
+            "two @ git+https://example.org/two@abc",
+        ]),
+    ],
+    ids=["PEP 751", "pdm"],
+)  # fmt: skip
+def test_other_locks_are_read_as_requirement_lines(planned, run, tmp_path, name, text, lines):  # noqa: PLR0917 - one table
+    files = FILES | {f"app/{name}": text, "app/requirements.txt": "six"}
+    steps = planned(PythonBuilder, files)
+    assert steps["requirements"].inputs == (f"app/{name}",)
+    assert not run(steps["requirements"]).stderr
+    written = (tmp_path / "app/.venv-requirements.txt").read_text(encoding="utf-8")
+    assert written.replace(" \\\n    ", " ").splitlines() == lines
+    assert steps["venv"].inputs == ("app/.venv-requirements.txt",)
+    assert installed(steps["venv"])[0] == "-r .venv-requirements.txt"
+    assert "requirements" not in planned(PythonBuilder, files, requirements=("requirements.txt",))
+
+
 def test_included_requirement_files_are_inputs(planned):
     files = {"app/requirements.txt": "-r base.txt\n-c ../limits.txt  # why\n", "app/base.txt": "six\n--requirement=more/x.txt"}
     files |= {"app/more/x.txt": "pytest", "limits.txt": "six<2"}

@@ -73,18 +73,33 @@ SIX = "six==1.17.0 \\\n    --hash=sha256:{0}\n"
 DIGEST = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
 
 
+PYLOCK = """lock-version = "1.0"
+[[packages]]
+name = "six"
+version = "1.17.0"
+marker = "python_version >= '3' and 'fast' not in extras"
+wheels = [{{url = "https://example.org/six-1.17.0-py2.py3-none-any.whl", hashes = {{sha256 = "{0}"}}}}]
+[[packages]]
+name = "app"
+directory = {{path = "."}}
+"""
+
+
 @pytest.mark.real("python3", "strace")
-def test_pip_installs_what_is_pinned_and_no_other_file_of_that_name(build_workspace):
-    files = {"app/pyproject.toml": manifest("app", "six", backend="flit"), "app/requirements.txt": SIX.format(DIGEST)}
+@pytest.mark.parametrize(
+    ("lock", "text", "reads"), [("requirements.txt", SIX, ()), ("pylock.toml", PYLOCK, ("requirements",))], ids=["requirements", "pylock"]
+)
+def test_pip_installs_what_is_pinned_and_no_other_file_of_that_name(build_workspace, lock, text, reads):
+    files = {"app/pyproject.toml": manifest("app", "six", backend="flit"), f"app/{lock}": text.format(DIGEST)}
     ws = workspace(build_workspace, {"app": {"kind": "python", "installer": "pip"}}, files | {"app/src/app/__init__.py": "import six\n"})
     first = ws.build("--build-trace")
-    assert built(first) == {"app:venv", "app:wheel"}
-    judge(ws, first, "app", steps=("venv", "wheel"), unmade=PYTHON)
+    assert built(first) == {"app:venv", "app:wheel", *(f"app:{name}" for name in reads)}
+    judge(ws, first, "app", steps=("venv", "wheel", *reads), unmade=PYTHON)
     assert (ws.root / "app/.venv/build-requires/flit_core").is_dir()
     assert built(ws.build()) == set()
-    ws.write("app/requirements.txt", SIX.format("0" * 64))
+    ws.write(f"app/{lock}", text.format("0" * 64))
     spoilt = ws.build()
-    assert spoilt.outcomes() == {"app:venv": "failed", "app:wheel": "blocked"}
+    assert spoilt.outcomes() == {"app:venv": "failed", "app:wheel": "blocked", **{f"app:{name}": "built" for name in reads}}
     assert "DO NOT MATCH" in spoilt.output
 
 
