@@ -359,12 +359,14 @@ def test_what_the_documentation_shows_is_understood(tmp_path):
     for name in ("web/Dockerfile", "services/api/Dockerfile", "orders/Dockerfile"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("FROM scratch AS prod\n")
+    (tmp_path / "web/package.json").write_text('{"name": "web"}')
+    (tmp_path / "web/package-lock.json").write_text('{"name": "web", "lockfileVersion": 3, "packages": {"": {"name": "web"}}}')
     (tmp_path / "compose.yaml").write_text("services: {orders: {image: orders, build: ./orders}, db: {image: postgres}}")
     labels = []
     for block in blocks:
         (tmp_path / "build.yml").write_text(block)
         labels += load_project(str(tmp_path / "build.yml")).graph.order
-    assert labels == ["web-image:image", "api:image", "api:archive", "shop:orders"]
+    assert labels == ["web:install", "web-image:image", "api:image", "api:archive", "shop:orders"]
 
 
 @pytest.mark.real("docker")
