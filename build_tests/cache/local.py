@@ -346,7 +346,8 @@ class LocalStore:
             return publish(temporary, path)
         except FileNotFoundError:
             # Mostly the first file of a shard: no reason to write it all again.
-            self._make_folders(os.path.dirname(path))
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path))
             return publish(temporary, path)
 
     def _unique(self) -> str:
