@@ -75,6 +75,8 @@ _PYTHON = re.compile(rb"\.pyi?:\d+:\d+: [A-Zi]")
 """The name alone is common in what goes well, too."""
 _WORTH_A_LOOK = re.compile(b"|".join((*map(re.escape, _WORDS), _PYTHON.pattern)))
 _BUILDKIT = re.compile(r"^#\d+ \d+\.\d+ ")
+_GRADLE_TASK = re.compile(r"^:[\w:.-]+(?=/\S+\.\w+:\d+: )")
+"""Older Gradles end the line of a task only when it is over: javac's first line stands behind it."""
 """Before each line that a RUN prints."""
 _RECENT = 200
 """Lines in which one that stands above an error is looked for."""
@@ -283,4 +285,5 @@ def _worth_reading(block: bytes) -> bool:
 
 
 def _clean(data: bytes) -> str:
-    return _BUILDKIT.sub("", scrub(data.decode("utf-8", "replace")).rstrip())
+    line = scrub(data.decode("utf-8", "replace")).rstrip()
+    return _GRADLE_TASK.sub("", line) if line.startswith(":") else _BUILDKIT.sub("", line)

@@ -19,11 +19,14 @@ _PLACES = tuple(
             r"|:\[(?P<line3>\d+),(?P<column3>\d+)\]| (?P<line4>\d+):(?P<column4>\d+)"
             r"|: \((?P<line5>\d+), (?P<column5>\d+)\))"
         ),
+        # a frame of the JVM's: its class says the folder
+        r"(?m)^\s*at (?:[\w.]+/)?(?P<package>(?:\w+\.)*)\w+\.[^()\n]+\((?P<path>\w+\.(?:kt|java)):(?P<line>\d+)\)",
         r'File "(?P<path>[^"\n]+)", line (?P<line>\d+)',
         # gradle
         r"file '(?P<path>[^'\n]+)'(?: line)?: (?P<line>\d+)",
     )
 )
+_JVM_SOURCES = ("src/test/kotlin", "src/main/kotlin", "src/test/java", "src/main/java")
 LONGEST = 4000
 """Characters that are searched."""
 
@@ -38,7 +41,7 @@ def pinpoint(text: str, root: str, folder: str) -> str:
     """
     for found in _candidates(text[:LONGEST]):
         groups = found.groupdict()
-        path = _in_repository(groups["path"], root, folder)
+        path = next(filter(None, (_in_repository(path, root, folder) for path in _paths(groups))), "")
         if path:
             numbers = (_first(groups, "line"), _first(groups, "column"))
             return ":".join([path, *filter(None, numbers)])
@@ -48,6 +51,14 @@ def pinpoint(text: str, root: str, folder: str) -> str:
 def _candidates(text: str) -> Iterator[re.Match[str]]:
     matches = [found for pattern in _PLACES for found in pattern.finditer(text)]
     return iter(sorted(matches, key=re.Match.start))
+
+
+def _paths(groups: dict[str, str | None]) -> list[str]:
+    """What a place may mean as a path."""
+    path, package = groups["path"] or "", groups.get("package")
+    if not package:
+        return [path]
+    return [f"{sources}/{package.replace('.', '/')}{path}" for sources in _JVM_SOURCES]
 
 
 def _first(groups: dict[str, str | None], name: str) -> str | None:

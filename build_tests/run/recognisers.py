@@ -41,7 +41,7 @@ def _known(
 # The first frame that is none of the libraries'.
 _JAVA_FRAME = (
     r"^\s+at (?!(?:org\.(?:junit|opentest4j|assertj|hamcrest|testng|gradle)|junit|javax?|jdk|sun|kotlin)\.)"
-    r"\S+\(\w+\.\w+:\d+\)"
+    r"[^()\n]+\(\w+\.\w+:\d+\)"
 )
 _NODE_FRAME = r"^\s+(?:at|\u276f) (?!.*(?:node:|node_modules/|<anonymous>\))).*?[\w)]:\d+:\d+\)?(?: \{)?$"
 _COMPLAINT = r"(?i)error|fatal|no such|can't|cannot|not found|denied|fail"
@@ -62,7 +62,7 @@ SPECIFIC = (
     # tsc, plain and pretty; webpack, whose next lines hold the place and the reason
     _known(r"^\S.*[(:]\d+[,:]\d+\)?(?::| -) error TS\d+:"),
     _known(r"^error TS\d+:"),
-    _known(r"^(?:\[webpack-cli\] |\[tsl\] )?ERROR in \S", more=2, until=r"error|Error|TS\d+:"),
+    _known(r"^(?:\[webpack-cli\] |\[tsl\] )?ERROR in \S", more=3, until=r"error|Error|TS\d+:"),
     _known(r"^\[webpack-cli\] (?!.*(?:wait|Compil))"),
     # vite, esbuild; eslint, whose files stand above their errors; jest, and the others that throw: below
     _known(r"^error during build:", more=2, drop=r"^error during build:|^Build failed with"),

@@ -73,6 +73,8 @@ def test_the_page_shows_what_the_logs_and_the_code_say():
     [
         ("gradle-kotlin-type", "lib/src/main/kotlin/Price.kt", "lib/src/main/kotlin/Price.kt:2:26"),
         ("gradle-script", "lib/build.gradle", "lib/build.gradle:2"),
+        ("gradle-javac", "services/tax/src/main/java/shop/tax/Tax.java", "services/tax/src/main/java/shop/tax/Tax.java:1"),
+        ("maven-test-with-spaces", "src/test/kotlin/shop/orders/PricingTest.kt", "src/test/kotlin/shop/orders/PricingTest.kt:12"),
         ("eslint-rules", "lint/same.js", "lint/same.js:2:9"),
         ("cargo-syntax", "src/basket.rs", "src/basket.rs:2:14"),
         ("vite-missing-import", "src/index.ts", "src/index.ts:2:25"),
