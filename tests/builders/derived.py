@@ -2,9 +2,10 @@
 
 import os
 
-from build_tests.core.builder import Component
+from build_tests.core.builder import Component, Step
 from build_tests.core.fingerprint import definition_of
 from build_tests.core.globs import Tree
+from build_tests.core.graph import build_graph
 from build_tests.core.workspace import FileWorkspace, output_paths
 
 
@@ -46,6 +47,12 @@ class Derived:
         owned = output_paths(output for step in steps for output in step.outputs)
         return {step.name: self._key(step, owned, versions) for step in steps}
 
+    def rebuilt_by(self, change):
+        """The steps that an edit has run again, by name."""
+        before = self.keys()
+        change(self)
+        return changed(before, self.keys())
+
     def _key(self, step, owned, versions):
         files = Tree(str(self.root)).select(step.inputs, exclude=owned.contains)
         tools = tuple((tool.name, versions.get(tool.name.replace("-", "_"), "1")) for tool in step.tools)
@@ -56,6 +63,12 @@ class Derived:
         if path.is_symlink():
             return ("link", os.readlink(path))
         return (bool(path.stat().st_mode & 0o100), path.read_bytes())
+
+
+def needs_beside_a_maker_of(output, steps, label):
+    """What a step waits for where a step `maker:make` makes this output."""
+    maker = Step(component="maker", name="make", kind="command", command=("make",), outputs=(output,))
+    return build_graph([maker, *steps.values()]).needs[label]
 
 
 def changed(before, after):

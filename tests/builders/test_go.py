@@ -9,10 +9,9 @@ import pytest
 from build_tests.builders._gojunit import CONVERT
 from build_tests.builders._gomodule import read_module
 from build_tests.builders.go import GoBuilder
-from derived import Derived, changed
+from derived import Derived, changed, needs_beside_a_maker_of
 
-from build_tests.core.builder import ManifestError, Output, Step
-from build_tests.core.graph import build_graph
+from build_tests.core.builder import ManifestError, Output
 from build_tests.core.workspace import FileWorkspace
 from build_tests.testing import BuildWorkspace, Outcome
 
@@ -99,13 +98,9 @@ def test_a_workspace_is_built_whole_and_its_modules_see_each_other(planned):
 
 def test_generated_code_among_the_sources_is_an_edge(planned):
     steps = planned(GoBuilder, FILES)
-    made = Output(path="app/gen/shop", directory=True)
-    proto = Step(component="proto", name="go", kind="protobuf", command=("protoc",), outputs=(made,))
-    assert build_graph([proto, *steps.values()]).needs["app:build"] == ("proto:go",)
-    page = Step(
-        component="web", name="page", kind="command", command=("make",), outputs=(Output(path="app/text/hello.txt"),)
-    )
-    assert build_graph([page, *steps.values()]).needs["app:build"] == ("web:page",)
+    for made in (Output(path="app/gen/shop", directory=True), Output(path="app/text/hello.txt")):
+        assert needs_beside_a_maker_of(made, steps, "app:build") == ("maker:make",)
+    assert needs_beside_a_maker_of(Output(path="app/docs/a.md"), steps, "app:build") == ()
 
 
 def test_a_module_file_in_all_its_forms(tmp_path):
@@ -163,9 +158,7 @@ REBUILD = {
 @pytest.mark.parametrize("edit", REBUILD)
 def test_what_must_rebuild(derived, edit):
     change, expected = REBUILD[edit]
-    before = derived.keys()
-    change(derived)
-    assert changed(before, derived.keys()) == expected
+    assert derived.rebuilt_by(change) == expected
 
 
 def test_tools_and_variables_that_must_rebuild(derived):
@@ -197,9 +190,7 @@ KEEP = {
 
 @pytest.mark.parametrize("edit", KEEP)
 def test_what_must_not_rebuild(derived, edit):
-    before = derived.keys()
-    KEEP[edit](derived)
-    assert changed(before, derived.keys()) == set()
+    assert derived.rebuilt_by(KEEP[edit]) == set()
 
 
 EVENTS = [

@@ -8,10 +8,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from build_tests.builders._rustjunit import CONVERT
 from build_tests.builders.rust import RustBuilder
-from derived import Derived, changed
+from derived import Derived, changed, needs_beside_a_maker_of
 
-from build_tests.core.builder import ManifestError, Output, Step
-from build_tests.core.graph import build_graph
+from build_tests.core.builder import ManifestError, Output
 from build_tests.core.workspace import FileWorkspace
 from build_tests.testing import BuildWorkspace, Outcome
 
@@ -135,9 +134,7 @@ def test_a_build_script_may_read_all_of_its_package(planned):
 
 def test_generated_code_among_the_sources_is_an_edge(planned):
     steps = planned(RustBuilder, FILES)
-    made = Output(path="lib/src/gen", directory=True)
-    proto = Step(component="proto", name="rust", kind="protobuf", command=("protoc",), outputs=(made,))
-    assert build_graph([proto, *steps.values()]).needs["app:build"] == ("proto:rust",)
+    assert needs_beside_a_maker_of(Output(path="lib/src/gen", directory=True), steps, "app:build") == ("maker:make",)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +185,7 @@ REBUILD = {
 @pytest.mark.parametrize("edit", REBUILD)
 def test_what_must_rebuild(derived, edit):
     change, expected = REBUILD[edit]
-    before = derived.keys()
-    change(derived)
-    assert changed(before, derived.keys()) == expected
+    assert derived.rebuilt_by(change) == expected
 
 
 def test_tools_and_variables_that_must_rebuild(derived):
@@ -219,9 +214,7 @@ KEEP = {
 
 @pytest.mark.parametrize("edit", KEEP)
 def test_what_must_not_rebuild(derived, edit):
-    before = derived.keys()
-    KEEP[edit](derived)
-    assert changed(before, derived.keys()) == set()
+    assert derived.rebuilt_by(KEEP[edit]) == set()
 
 
 LOCK = 'version = 3\n\n[[package]]\nname = "app"\nversion = "0.1.0"\ndependencies = [\n "own",\n]\n\n[[package]]\nname = "own"\nversion = "0.1.0"\n'
