@@ -8,9 +8,9 @@ what earlier runs took; and what is shown moves towards the estimate instead of 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from build_tests.core.plan import Edges, wall_time
+from build_tests.core.plan import Edges, Room, wall_time
 
 LATE = 0.15
 """A step past its usual time is expected to need this share of what it has had, again."""
@@ -34,10 +34,15 @@ class Eta:
         expected: seconds that a step will probably take, for those that earlier runs know.
         labels: the steps without an outcome.
         workers: how many run at a time.
+        room: makes an empty one.
     """
 
-    def __init__(self, graph: Edges, expected: Mapping[str, float], labels: Collection[str], workers: int) -> None:
+    def __init__(
+        self, graph: Edges, expected: Mapping[str, float], labels: Collection[str], workers: int,
+        room: Callable[[], Room | None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._graph = graph
+        self._room = room
         self._workers = max(1, workers)
         self._left = dict.fromkeys(labels)
         known = sorted(expected[label] for label in labels if label in expected)
@@ -76,7 +81,7 @@ class Eta:
         pace = self.pace
         running = {label: self._rest(self._expected[label] * pace, now - at) for label, at in self._running.items()}
         waiting = {label: self._expected[label] * pace for label in self._left if label not in running}
-        return wall_time(self._graph, waiting, self._workers, running)
+        return wall_time(self._graph, waiting, self._workers, running, self._room())
 
     @staticmethod
     def _rest(expected: float, had: float) -> float:

@@ -112,9 +112,24 @@ def critical_path(graph: Edges, labels: Iterable[str], seconds: Mapping[str, flo
     return tuple(path)
 
 
+class Room(Protocol):
+    """What there is beside workers: memory, docker, locks. Empty, it has room for any one step."""
+
+    def take(self, label: str) -> bool:
+        """Take all that the step asks for, or nothing and say False."""
+
+    def give_back(self, label: str) -> None:
+        """The step has ended."""
+
+
+PASSED_OVER = 20
+"""So many steps for which there is no room are passed over in a prediction, to see whether a later one has it."""
+
+
 def wall_time(
-    graph: Edges, seconds: Mapping[str, float], workers: int, running: Mapping[str, float] | None = None
-) -> float:
+    graph: Edges, seconds: Mapping[str, float], workers: int, running: Mapping[str, float] | None = None,
+    room: Room | None = None,
+) -> float:  # fmt: skip
     """List scheduling, longest remaining path first: the predicted wall time of running these steps, in seconds.
 
     Args:
@@ -122,8 +137,9 @@ def wall_time(
         seconds: what each step that waits will take.
         workers: how many run at a time.
         running: steps that run by now, and how long each will go on.
+        room: an empty one, where steps ask for more than a worker.
     """
-    going = dict(running or {})
+    going = {label: left for label, left in (running or {}).items() if room is None or room.take(label)}
     longest = remaining(graph, seconds, seconds)
     missing = {label: sum(need in seconds or need in going for need in graph.needs[label]) for label in seconds}
     ready = [(-longest[label], label) for label, count in missing.items() if not count]
@@ -132,10 +148,19 @@ def wall_time(
     heapq.heapify(busy)
     now = 0.0
     while ready or busy:
-        while ready and len(busy) < workers:
-            label = heapq.heappop(ready)[1]
-            heapq.heappush(busy, (now + seconds[label], label))
+        aside: list[tuple[float, str]] = []
+        while ready and len(busy) < workers and len(aside) < PASSED_OVER:
+            label = ready[0][1]
+            if room is None or room.take(label):
+                heapq.heappush(busy, (now + seconds[label], label))
+                heapq.heappop(ready)
+            else:
+                aside.append(heapq.heappop(ready))
+        for one in aside:
+            heapq.heappush(ready, one)
         now, ended = heapq.heappop(busy)
+        if room is not None:
+            room.give_back(ended)
         for user in graph.needed_by[ended]:
             if user in missing:
                 missing[user] -= 1

@@ -24,7 +24,7 @@ from build_tests.core.frontier import Frontier
 from build_tests.core.globs import Tree
 from build_tests.core.graph import Graph, parents
 from build_tests.core.model import Config, Identity, Outcome, Step, Strategy
-from build_tests.core.plan import Expected, Plan, PlannedStep, remaining, wall_time
+from build_tests.core.plan import Expected, Plan, PlannedStep, Room, remaining, wall_time
 from build_tests.run import outputs
 from build_tests.run.decide import Decider, Decision, Fresh, Lacking, Policy
 from build_tests.run.decide import Run as MustRun
@@ -495,8 +495,12 @@ class Build:
                 restored.add(label)
         measured = {label: self.seconds[label] for label in will_run - restored if label in self.seconds}
         known = len(measured) == len(will_run - restored)
-        wall = wall_time(self.graph, measured, self.setup.workers) if known else None
+        wall = wall_time(self.graph, measured, self.setup.workers, room=self.room(measured)) if known else None
         return Plan(steps=tuple(steps), workers=self.setup.workers, seconds=wall)
+
+    def room(self, labels: Collection[str]) -> Room | None:
+        """What these steps have beside workers while nothing runs; None where they ask for nothing."""
+        return self.capacity.empty({label: self.graph.steps[label].resources for label in labels})
 
     def _planned(self, label: str, selected: set[str], will_run: set[str], no_tool: dict[str, str]) -> PlannedStep:
         needs = [need for need in self.graph.needs[label] if need in selected]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from build_tests.core.model import Resources
+from build_tests.core.plan import Room
+
+_NONE = Resources()
 
 
 def machine_memory() -> int:
@@ -52,6 +56,24 @@ class Capacity:
             self._free[name] += amount
         self._locks.difference_update(locks)
 
+    def empty(self, demands: Mapping[str, Resources]) -> Room | None:
+        """The same with nothing taken, for predictions; None where no step asks for more than a processor."""
+        if all(demand == _NONE for demand in demands.values()):
+            return None
+        return _Room(Capacity(self._whole.items(), 1), demands)
+
     def _clipped(self, demand: Resources) -> dict[str, float]:
         asked = {"cpu": demand.cpu, "memory": demand.memory, **dict(demand.other)}
         return {name: min(amount, self._whole[name]) for name, amount in asked.items() if name in self._whole}
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    capacity: Capacity
+    demands: Mapping[str, Resources]
+
+    def take(self, label: str) -> bool:
+        return self.capacity.take(label, self.demands.get(label, _NONE))
+
+    def give_back(self, label: str) -> None:
+        self.capacity.give_back(label)

@@ -143,7 +143,7 @@ def forecast_of(build: Build, labels: Collection[str], workers: int) -> Eta:
             seconds = build.seconds.get(label)
         if seconds is not None:
             expected[label] = seconds
-    return Eta(build.graph, expected, labels, workers)
+    return Eta(build.graph, expected, labels, workers, lambda: build.room(labels))
 
 
 def rough(seconds: float) -> str:

@@ -2,12 +2,15 @@
 
 import statistics
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from build_tests.core.eta import Eta
+from build_tests.core.model import Resources
 from build_tests.core.plan import wall_time
+from build_tests.run.resources import Capacity
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from eta import Edges, builds
@@ -66,6 +69,49 @@ def test_with_most_of_it_unknown_there_is_no_estimate():
     labels = ["a", "b", "c"]
     assert Eta(chain(*labels), {"a": 1.0}, labels, 1).show(0.0) is None
     assert Eta(chain(*labels), {"a": 1.0, "b": 3.0}, labels, 1).show(0.0) == pytest.approx(7.0)
+
+
+def test_what_steps_share_is_part_of_the_schedule():
+    labels = ("a", "b", "c", "d")
+    edges = Edges(needs=dict.fromkeys(labels, ()), needed_by=dict.fromkeys(labels, ()), order=labels)
+    demands = {
+        "a": Resources(other=(("docker", 1),)), "b": Resources(other=(("docker", 2),)), "c": Resources(locks=("gradle",)),
+        "d": Resources(locks=("gradle",)),
+    }  # fmt: skip
+    seconds = dict.fromkeys(labels, 5.0)
+
+    def room(some):
+        return Capacity([("docker", 1)], 4).empty({label: demands[label] for label in some})
+
+    assert wall_time(edges, seconds, 4) == 5.0
+    assert wall_time(edges, seconds, 4, room=room(labels)) == 10.0
+    assert wall_time(edges, {"b": 5.0}, 4, {"a": 2.0}, room("ab")) == 7.0
+    eta = Eta(edges, seconds, labels, 4, lambda: room(labels))
+    assert eta.estimate(0.0) == 10.0
+    eta.started("c", 0.0)
+    assert eta.estimate(3.0) == 10.0  # a beside c, then b beside d
+    assert Capacity([("docker", 1)], 4).empty({"a": Resources()}) is None
+
+
+def test_with_many_that_wait_for_one_lock_it_is_still_quick():
+    labels = [f"s{i}" for i in range(500)]
+    edges = Edges(needs=dict.fromkeys(labels, ()), needed_by=dict.fromkeys(labels, ()), order=labels)
+    tried = Counter()
+
+    class Tried:
+        held = None
+
+        def take(self, label):
+            tried[label] += 1
+            if self.held is None:
+                self.held = label
+            return self.held == label
+
+        def give_back(self, label):
+            self.held = None
+
+    assert wall_time(edges, dict.fromkeys(labels, 1.0), 8, room=Tried()) == 500.0
+    assert tried.total() < 500 * 25
 
 
 def test_what_runs_is_scheduled_with_what_waits():
