@@ -22,6 +22,8 @@ class Selector:
         self._by_id = _labels_by_id(config, file)
         self.named: set[str] = set()
         """Steps asked for by name: a tool that they lack is no side matter."""
+        self.again: set[str] = set()
+        """Steps that `--lf` has chosen, since they have no good result."""
 
     def choose(self, kept: set[str], unfinished: Callable[[], set[str]]) -> set[str]:
         """The labels to build, given those that `-k`, `-m` and node ids left.
@@ -34,16 +36,15 @@ class Selector:
             selected = project.select(option.build_select)
         except SelectionError as error:
             raise pytest.UsageError(str(error)) from None
-        self.named = selected - project.members(project.target) if option.build_select else set()
         self.named = {label for label in selected if label in option.build_select} | self._by_id
         chosen = kept & selected if option.build_select else set(kept)
         chosen = {label for label in chosen if not self._step(label).on_request or self._is_asked_for(label, selected)}
         if self._lf:
             failed = unfinished()
+            self.again = chosen & failed
             # Like pytest: where nothing failed before, everything runs.
-            chosen = (
-                chosen & failed if failed or getattr(option, "last_failed_no_failures", "all") == "none" else chosen
-            )
+            if failed or getattr(option, "last_failed_no_failures", "all") == "none":
+                chosen = self.again
         if option.build_affected is not None:
             chosen &= self._affected(option.build_affected)
         return chosen & self._by_target(chosen) if self._narrows() else chosen

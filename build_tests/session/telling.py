@@ -167,6 +167,13 @@ class Telling(Basis):
             return ("", "", "") if known and getattr(report, "when", "") in ("setup", "teardown") else None
         return reporting.status(report, verbose=config.get_verbosity() > 0)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_collectionfinish(self) -> Generator[None, list[Any], list[Any]]:
+        """pytest's own line about `--lf` knows nothing of steps, which were put aside before it looked."""
+        lines = yield
+        again = len(self._selector.again) if self._selector is not None else 0
+        return [_with_steps(line, again) if again else line for line in lines]
+
     def pytest_report_header(self) -> str | None:
         """One line on what is built."""
         if self.project is None:
@@ -174,3 +181,10 @@ class Telling(Basis):
         config = self.project.config
         environment = f", environment {config.environment}" if config.environment else ""
         return f"build: {config.file}, target {self.project.target.name}{environment}"
+
+
+def _with_steps(line: Any, again: int) -> Any:
+    if not isinstance(line, str) or not line.startswith("run-last-failure: "):
+        return line
+    steps = f"{again} step{'s' if again > 1 else ''} without a good result"
+    return f"{line} and {steps}" if "rerun previous" in line else f"run-last-failure: rerun {steps}"

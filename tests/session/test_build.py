@@ -58,6 +58,7 @@ def test_a_failure_blocks_its_dependents_and_nothing_else(build_workspace, mode)
     mended = ws.build("--lf", *mode)
     assert mended.status == 0, mended.output
     assert mended.outcomes() == {"lib:make": "built", "app:use": "built"}
+    assert "run-last-failure: rerun 2 steps without a good result\n" in mended.output
     assert set(ws.build(*mode).outcomes().values()) == {"fresh"}
 
 
