@@ -12,8 +12,12 @@ from build_tests.core import config
 from build_tests.registry import Registry
 
 NEEDS = {
-    "docs/trace.md": ["strace"],
+    "CONTRIBUTING.md": ["make"],
+    "README.md": ["git", "make"],
+    "docs/commands.md": ["git"],
     "docs/go-and-rust.md": ["go"],
+    "docs/migration.md": ["make"],
+    "docs/trace.md": ["strace"],
 }
 """Pages that a tool of others must be there for."""
 LANGUAGES = {"", "console", "json", "makefile", "python", "text", "toml", "yaml"}
