@@ -22,7 +22,7 @@ SETTINGS = 10
 """Files that pytest would read if they were there, in the build file's own folder."""
 WORKSPACES: dict[int, str] = {}
 FAST = {
-    "checkout", "core", "core.collector", "core.digest", "core.errors", "core.fingerprint", "core.frontier",
+    "checkout", "core", "core.collector", "core.commands", "core.digest", "core.errors", "core.fingerprint", "core.frontier",
     "core.globs", "core.graph", "core.locate", "core.model", "core.plan", "faces", "faces.buildcli", "faces.cli",
     "faces.common", "faces.fastbuild", "parsed", "project", "pytestside", "registry", "run", "run.build",
     "run.decide", "run.journal", "run.junit", "run.locks", "run.outputs", "run.places", "run.record", "run.resources",

@@ -14,6 +14,7 @@ from typing import Any
 
 from build_tests.core import globs, paths
 from build_tests.core.builder import Builder, ManifestError
+from build_tests.core.commands import with_started
 from build_tests.core.config import BuilderSource, check
 from build_tests.core.errors import BuilderError, ConfigError, Diagnostic, Place
 from build_tests.core.graph import Graph, build_graph, did_you_mean
@@ -201,7 +202,8 @@ class _Assembler:
                 f"step {step.label!r}: clean: false needs state",
                 "name what the tool remembers between runs under state:, or leave clean out",
             )
-        return step
+        tools = with_started(step.tools, step.command)
+        return step if tools == step.tools else replace(step, tools=tools)
 
 
 def _contract_fault(component: Component, step: Any, made: dict[str, Step]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from build_tests.core.graph import Graph
 from build_tests.core.model import CacheSettings, Config, Identity, Step, Tool
-from build_tests.run.toolchain import Found, Missing, Toolchain, needed_tools
+from build_tests.run.toolchain import Found, Missing, Toolchain
 
 if TYPE_CHECKING:
     from build_tests.run.images import Engine
@@ -62,7 +62,7 @@ def _tools(config: Config, graph: Graph, environ: Mapping[str, str]) -> Iterator
     toolchain = Toolchain(config.root, {}, environ)
     users: dict[tuple[str, str], list[tuple[Tool, Step]]] = {}
     for step in graph.steps.values():
-        for tool in needed_tools(step):
+        for tool in step.tools:
             users.setdefault((tool.name, tool.version), []).append((tool, step))
     for (name, wanted), uses in sorted(users.items()):
         tool, step = uses[0]

@@ -18,7 +18,7 @@ from build_tests.core.graph import Graph
 from build_tests.core.model import Identity, Output, Step, Strategy
 from build_tests.run import outputs
 from build_tests.run.state import Entry, Memory
-from build_tests.run.toolchain import Missing, Toolchain, needed_tools
+from build_tests.run.toolchain import Missing, Toolchain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ class Decider:
 
     def _tools(self, step: Step) -> list[tuple[str, str]] | Missing:
         found = []
-        for tool in needed_tools(step):
+        for tool in step.tools:
             answer = self.toolchain.find(tool, step.path)
             if isinstance(answer, Missing) and not tool.optional:
                 return answer

@@ -1,7 +1,7 @@
 """The tools of a machine: where each lies and what version it is, asked once and remembered under the file's stat.
 
-Only tools of the table below, or those with a `version_command`, are ever run for their version: asking any other
-program (`./deploy.sh --version`) might do something. Every other program is known by the digest of its content.
+Only well-known tools (`core/commands.py`), or those with a `version_command`, are ever run for their version: asking
+any other program (`./deploy.sh --version`) might do something. Every other one is known by the digest of its content.
 """
 
 from __future__ import annotations
@@ -9,35 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from build_tests.core.commands import VERSION_ARGUMENTS
 from build_tests.core.digest import stat_of
-from build_tests.core.model import Step, Tool
-
-VERSION_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        (
-            "bash", "buf", "bun", "cargo", "cc", "clang", "cmake", "docker", "g++", "gcc", "git", "gradle", "make",
-            "mvn", "ninja", "node", "npm", "npx", "pip", "pip3", "pnpm", "poetry", "protoc", "python", "python3",
-            "ruff", "rustc", "tar", "uv", "yarn",
-        ),
-        ("--version",),
-    ),
-    "go": ("version",),
-    "java": ("-version",),
-    "javac": ("-version",),
-    "kotlin": ("-version",),
-    "kotlinc": ("-version",),
-}  # fmt: skip
-"""How each well-known tool is asked for its version."""
-
-_CALLED = re.compile(
-    r"(?:^|[;&|({\n]|![ \t]|\b(?:if|while|until|then|do|else|exec|time)[ \t])[ \t]*(?:\w+=\S*[ \t]+)*"
-    rf"({'|'.join(map(re.escape, VERSION_ARGUMENTS))})(?=[\s;&|)]|$)"
-)
-"""Such a tool where a shell would start it. One that only a quoted text names may be among them."""
+from build_tests.core.model import Tool
 
 HINTS: Mapping[str, str] = {
     "docker": "install Docker Engine (Debian: apt-get install docker.io) and start it",
@@ -103,22 +81,6 @@ SHIMS = (
         files=("rust-toolchain.toml", "rust-toolchain"), settings=".rustup/settings.toml",
     ),
 )  # fmt: skip
-
-
-def needed_tools(step: Step) -> Iterator[Tool]:
-    """What a step names, and what its command starts, as far as that can be seen.
-
-    A shell line may do without a tool that it calls, or call it in a branch: such tools count as optional.
-    """
-    yield from step.tools
-    named = {tool.name for tool in step.tools}
-    if isinstance(step.command, str):
-        called = dict.fromkeys(_CALLED.findall(step.command))
-        yield from (Tool(name=name, optional=True) for name in called if name not in named)
-    elif step.command:
-        name = step.command[0]
-        if os.path.isabs(name) or ("/" not in name and name != "sh" and name not in named):
-            yield Tool(name=name)
 
 
 class Toolchain:

@@ -3,7 +3,7 @@ import pytest
 from build_tests.core import assemble, config
 from build_tests.core.builder import ManifestError
 from build_tests.core.errors import ConfigError
-from build_tests.core.model import Output, Retries, Step
+from build_tests.core.model import Output, Retries, Step, Tool
 from build_tests.core.workspace import FileWorkspace
 from build_tests.registry import Registry
 
@@ -41,7 +41,8 @@ def assembled(tmp_path):
 
 def test_command_steps_keep_the_defaults_of_what_is_not_written(assembled):
     (step,) = assembled("components: {a: {kind: command, path: x, steps: {run: {command: [true]}}}}")
-    assert step == Step(component="a", name="run", kind="command", path="x", command=("true",))
+    tools = (Tool(name="true"),)
+    assert step == Step(component="a", name="run", kind="command", path="x", command=("true",), tools=tools)
     assert str(step.where) == "build.yml:2:50"
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from build_tests.core.model import Step, Tool
-from build_tests.run.toolchain import Found, Toolchain, needed_tools
+from build_tests.core.model import Tool
+from build_tests.run.toolchain import Found, Toolchain
 
 
 @pytest.fixture
@@ -44,31 +44,6 @@ def test_a_home_goes_before_path_and_another_home_is_another_tool(tmp_path, prog
     assert found(java, tmp_path, remembered).version == "openjdk 11"
     assert found(java, tmp_path, remembered, JAVA_HOME=f"{tmp_path}/jdk/17") == Found(name="java", path=there, version="openjdk 17")
     assert found(java, tmp_path, remembered, JAVA_HOME=f"{tmp_path}/jdk/gone").version == "openjdk 11"
-
-
-@pytest.mark.parametrize(
-    ("command", "tools"),
-    [
-        ("gcc -c a.c && ar r lib.a a.o", ["gcc"]),
-        ("cd web; CI=1 NODE_ENV=prod npm test | tee log", ["npm"]),
-        ("set -x\n  python3 gen.py >out\n(node x.js)", ["python3", "node"]),
-        ("if ! git diff --quiet; then docker build .; fi", ["git", "docker"]),
-        ("echo gcc; ./node x; mygcc; gcc-12 a.c; cat make", []),
-        (["gcc", "-c", "a.c"], ["gcc"]),
-        (["sh", "x"], []),
-        (["./gen"], []),
-    ],
-)
-def test_what_a_command_starts_is_a_tool_of_its_step(command, tools):
-    step = Step(kind="command", component="a", name="b", path="a", command=command if isinstance(command, str) else tuple(command))
-    found = list(needed_tools(step))
-    assert [tool.name for tool in found] == tools
-    assert all(tool.optional == isinstance(command, str) for tool in found)
-
-
-def test_a_tool_that_is_named_is_needed_wherever_it_is_called():
-    step = Step(kind="command", component="a", name="b", path="a", command="node x.js", tools=(Tool(name="node", version=">=20"),))
-    assert list(needed_tools(step)) == [Tool(name="node", version=">=20")]
 
 
 def test_another_version_of_what_a_shell_line_calls_rebuilds_it(build_workspace):
