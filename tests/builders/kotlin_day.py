@@ -48,14 +48,6 @@ def daemons(ws):
     return {pid for pid, _ in running(str(ws.root / ".build/daemons"))}
 
 
-def traces(result):
-    """What a traced build found, by label."""
-    return {label: (step.trace["status"], step.trace.get("reads"), step.trace.get("writes")) for label, step in result.steps.items()}
-
-
-CLEAN = ("clean", None, None)
-
-
 def reported(ws):
     """The cases that the tests' own runner reported, by name."""
     suites = ET.parse(ws.root / ".build/reports/junit.xml").iter("testsuite")
