@@ -4,12 +4,14 @@
 
 With LOOKS in the environment also the calls that open nothing are traced, as `--build-trace` does and strict rules
 alone do not. ROOT is the repository, FOLDER where the command runs; REMOVED are removed before each run. Prints the medians of the
-wall time, and the median of the ratios of neighbouring runs, which a machine that is busy disturbs least.
+wall time and of the processor time (the tool, strace and the reading of its trace), and the medians of the ratios of neighbouring
+runs, which a machine that is busy disturbs least. For all of examples/shop: trace_shop.py.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import statistics
 import sys
@@ -36,8 +38,8 @@ def main() -> None:
     if isinstance(strace, str):
         sys.exit(strace)
     traced = {"strace": strace.path, "looks": "LOOKS" in os.environ, "readable": ["/"]}
-    runner = Runner(root, PathSet())
     seconds: dict[bool, list[float]] = {False: [], True: []}
+    processor: dict[bool, list[float]] = {False: [], True: []}
     calls = 0
     with tempfile.TemporaryDirectory() as logs:
         # The first pair fills the system's caches and is not counted.
@@ -45,17 +47,27 @@ def main() -> None:
             on = number % 2 == 1
             for name in removed:
                 shutil.rmtree(os.path.join(root, folder, name), ignore_errors=True)
+            before = spent()
+            runner = Runner(root, PathSet())
             result = runner.run(order(folder, command, os.path.join(logs, "log"), traced if on else None))
+            runner.guardian.close()  # only now is the time of what it started known
             if not result.ok:
                 sys.exit(f"{result.message}\n{result.tail}")
             calls = result.trace["calls"] if result.trace else calls
             if number > 1:
                 seconds[on].append(result.seconds)
-    runner.guardian.close()
-    ratios = [on / off for off, on in zip(seconds[False], seconds[True], strict=True)]
-    print(f"without {statistics.median(seconds[False]):.2f} s (best {min(seconds[False]):.2f})")
-    print(f"with    {statistics.median(seconds[True]):.2f} s (best {min(seconds[True]):.2f}), {calls} calls")
-    print(f"ratio   {statistics.median(ratios):.2f} (best against best {min(seconds[True]) / min(seconds[False]):.2f})")
+                processor[on].append(spent() - before)
+    for what, taken in (("wall", seconds), ("processor", processor)):
+        ratio = statistics.median(on / off for off, on in zip(taken[False], taken[True], strict=True))
+        without, with_it = statistics.median(taken[False]), statistics.median(taken[True])
+        print(f"{what:9} without {without:.2f} s, with {with_it:.2f} s, ratio {ratio:.2f}")
+    print(f"{calls} calls")
+
+
+def spent() -> float:
+    """Seconds of processor time, of this process and of all that it has waited for."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 if __name__ == "__main__":
