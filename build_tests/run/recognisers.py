@@ -104,6 +104,11 @@ SPECIFIC = (
     _known(r"^(?:\S+: )?(?:line )?\d+: .*(?:not found|No such file|ermission denied|yntax error)"),
     _known(r"^\S+: (?:line )?\d+: .*: (?:command )?not found"),
     _known(r"^make(?:\[\d+\])?: \*\*\* "),
+    # Node's own assertions, with what differs
+    _known(
+        r"^ *AssertionError \[ERR_ASSERTION\]: .*:$", more=4, place=_NODE_FRAME,
+        drop=r"^\s*(?:\+ actual - expected.*|\^+)$",
+    ),
     # exceptions of Node, uncaught or in its tests and Vitest's; of Java
     _known(r"^(?:Uncaught | {2,})?(?:[A-Z]\w*)?Error(?: \[\w+\])?: \S", place=_NODE_FRAME),
     _known(r'^Exception in thread "', more=1),
