@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from build_tests.run.record import StepRecord
 from build_tests.run.text import duration, scrub
 from build_tests.session.items import StepItem
 
+_STATUS = re.compile(r"exit status \d+")
 WORDS: dict[Outcome, tuple[str, str, dict[str, bool]]] = {
     Outcome.BUILT: ("built", ".", {"green": True}),
     Outcome.RESTORED: ("restored", "r", {"green": True}),
@@ -39,7 +41,8 @@ class StepFailure:
     def __init__(self, record: StepRecord) -> None:
         self._record = record
         headline = scrub(record.first_error.strip() or record.message)
-        told = record.message in headline
+        # That it failed says the line already; its place is short.
+        told = record.message in headline or _STATUS.fullmatch(record.message) is not None
         told_whole = headline if told else f"{scrub(record.message)}: {headline}"
         self.reprcrash = StepFailure.Crash(told_whole, scrub(record.place))
 

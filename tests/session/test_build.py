@@ -210,6 +210,19 @@ def test_on_request_steps_run_only_when_named_or_needed(build_workspace):
     assert set(ws.build(file="build.yml::a:deploy").steps) == {"a:deploy"}
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("echo 'x.c:1:1: error: no ;'; exit 3", "FAILED build.yml::a:make - x.c:1:1: error: no ;\n"),
+        ("echo 'x.c:1:1: error: no ;'; kill -9 $$", "FAILED build.yml::a:make - killed by SIGKILL: x.c:1:1: error: no ;\n"),
+        ("exit 3", "FAILED build.yml::a:make - exit status 3\n"),
+    ],
+)
+def test_the_short_line_of_a_failure_has_room_for_the_error(build_workspace, command, shown):
+    build_workspace.components(a={"steps": {"make": {"command": command}}})
+    assert shown in build_workspace.build().output.rpartition("short test summary")[2]
+
+
 def test_missing_tools_make_steps_unavailable_and_the_rest_is_built(build_workspace):
     ws = build_workspace
     tool = [{"name": "no-such-tool", "hint": "buy one"}]
