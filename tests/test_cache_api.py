@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from build_tests.api import BuildArtifacts, BuildCache, BuildError
+from build_tests.cache.artifact import place
 
 
 @pytest.fixture
@@ -60,6 +61,25 @@ def test_the_key_is_of_name_paths_and_contents(home):
         assert key == cache.get_cache_key("docs", ["docs/**"])
         (home / "docs/one.md").rename(home / "docs/uno.md")
         assert key != cache.get_cache_key("docs", ["docs/**"])
+
+
+def test_two_caches_of_one_checkout_leave_each_others_files_alone(home, tmp_path):
+    site(home)
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / name).mkdir()
+    warnings = []
+    with BuildCache(home) as first, BuildCache(home, warn=warnings.append) as second:
+        first.store_result("k", ["site"])
+        assert first.restore("k", tmp_path / "one")
+        found = first._keeper.find("k")
+        staging = first._keeper.stage(found)
+        assert second.restore("k", tmp_path / "two")
+        place(str(tmp_path / "three"), found.record.items, staging)
+        first.close()
+        assert second.restore("k", tmp_path / "four")
+    assert not warnings
+    assert (tmp_path / "three/site/index.html").read_text() == "<p>"
+    assert not (home / ".build/staging").exists()
 
 
 def test_what_is_absent_can_not_be_stored(home):

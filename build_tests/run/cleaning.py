@@ -21,7 +21,7 @@ from build_tests.core.model import Config, Identity, Output
 from build_tests.run import daemons
 from build_tests.run.git import Git
 from build_tests.run.outputs import read_stamp, remove
-from build_tests.run.places import FOLDER, Places
+from build_tests.run.places import FOLDER, Places, in_use
 from build_tests.run.record import KEPT, list_runs
 from build_tests.run.state import NAME, Entry, StateStore
 
@@ -275,7 +275,7 @@ class Cleaner:
             if path.endswith(".tmp") or self._is_forgotten_environment(path):
                 yield self._found(TEMPORARY, path)
         for path in _inside(places.staging):
-            if not _in_use(os.path.basename(path)):
+            if not in_use(os.path.basename(path)):
                 yield self._found(TEMPORARY, path)
         for folder in self._state_folders():
             if os.path.lexists(path := os.path.join(folder, f"{NAME}.tmp")):
@@ -305,7 +305,7 @@ class Cleaner:
 
     def _restoring(self, path: str) -> bool:
         """The Python API restores without the checkout's lock."""
-        return path == self._places.staging and any(_in_use(os.path.basename(one)) for one in _inside(path))
+        return path == self._places.staging and any(in_use(os.path.basename(one)) for one in _inside(path))
 
     # What all of them need
 
@@ -426,21 +426,6 @@ def _inside(folder: str) -> list[str]:
         return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
     except OSError:
         return []
-
-
-def _in_use(name: str) -> bool:
-    """Whether a file on its way, `restore-PROCESS-NUMBER.NUMBER`, belongs to a process that lives."""
-    kind, _, rest = name.partition("-")
-    process = rest.partition("-")[0]
-    if kind != "restore" or not process.isdigit():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _size(path: str) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import threading
 import time
 from collections import deque
@@ -27,6 +26,8 @@ from build_tests.cache.permissions import permissions
 from build_tests.cache.record import Record, blobs_in, body_of, record_of
 from build_tests.cache.trust import Address, Trust, UntrustedError, exposures, trust_of
 from build_tests.core.model import CacheSettings, Identity, Output
+from build_tests.run.outputs import remove
+from build_tests.run.places import in_use
 
 if TYPE_CHECKING:
     from build_tests.cache.tiers import Tiers
@@ -39,6 +40,10 @@ LOOK_SECONDS, PAUSE_SECONDS, PATIENCE_SECONDS = 0.05, 0.04, 1.0
 """How often what waits to be kept is looked at; how long nothing must have ended before it is; how long it may wait."""
 AT_ONCE = 16
 """Downloads at a time, of all steps."""
+_STAGED = itertools.count()
+"""Of all keepers of this process: two of them may restore at a time, in one checkout."""
+_MARK = os.urandom(4).hex()
+"""An earlier process may have had the number of this one."""
 MOST_BAD = 64 << 20
 """Bytes of entries that could not be used, held until they are replaced; what is beyond that stays where it lies."""
 
@@ -126,7 +131,6 @@ class Keeper:
         self._bad: dict[str, list[bytes]] = {}
         """Name → what lay there and could not be used: it counts as absent, so it may be replaced."""
         self._bad_size = 0
-        self._numbers = itertools.count()
         self._counting = threading.Lock()
         self._downloads: DaemonPool | None = None
         self._made_way = False
@@ -232,7 +236,7 @@ class Keeper:
 
     def stage(self, found: Found) -> str | None:
         """How the names of its files begin, fetched and verified; to be placed or discarded. None: one is missing."""
-        staging = os.path.join(self._folder, f"restore-{os.getpid()}-{next(self._numbers)}")
+        staging = os.path.join(self._folder, f"{_our_names()}{next(_STAGED)}")
         missing: object = True
         try:
             self._make_way()
@@ -249,14 +253,21 @@ class Keeper:
         return None if missing else staging
 
     def _make_way(self) -> None:
-        """Before the first file is fetched: what a killed run has left is of no use, and may have our names."""
+        """Before the first file is fetched: what a killed run has left is of no use.
+
+        The Python API restores without the checkout's lock: others' files stay, and they may remove the folder.
+        """
         with self._counting:
             if not self._made_way:
                 self._made_way = True
                 if os.path.islink(self._folder):
                     os.unlink(self._folder)
-                shutil.rmtree(self._folder, ignore_errors=True)
                 os.makedirs(self._folder, exist_ok=True)
+                for name in os.listdir(self._folder):
+                    if not name.startswith(_our_names()) and not in_use(name, but=os.getpid()):
+                        with contextlib.suppress(OSError):
+                            remove(os.path.join(self._folder, name))
+        os.makedirs(self._folder, exist_ok=True)
 
     def _each(self) -> Any:
         if not self._remote:
@@ -371,7 +382,8 @@ class Keeper:
             self._downloads.close()
         self._sweep(self._tiers)
         self._tiers.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._folder)
 
     def _sweep(self, tiers: Tiers) -> None:
         if not self.tally.kept:
@@ -406,6 +418,11 @@ class Keeper:
         if line not in self._warned:
             self._warned.add(line)
             self._warn(line)
+
+
+def _our_names() -> str:
+    """How what this process stages begins."""
+    return f"restore-{os.getpid()}-{_MARK}-"
 
 
 def declared(outputs: Sequence[Output]) -> list[tuple[str, bool]]:

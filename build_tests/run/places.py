@@ -81,3 +81,18 @@ def prepare(root: str) -> Places:
             warning=f"{folder} can't be written ({error.strerror}): records and logs of this run go to {stand_in}",
         )
     return Places(folder=folder)
+
+
+def in_use(name: str, *, but: int = 0) -> bool:
+    """Whether a file on its way, `restore-PROCESS-…`, belongs to a process that lives, and is not `but`."""
+    kind, _, rest = name.partition("-")
+    process = rest.partition("-")[0]
+    if kind != "restore" or not process.isdigit() or int(process) == but:
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
