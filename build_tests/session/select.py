@@ -40,10 +40,9 @@ class Selector:
         chosen = kept & selected if option.build_select else set(kept)
         chosen = {label for label in chosen if not self._step(label).on_request or self._is_asked_for(label, selected)}
         if self._lf:
-            failed = unfinished()
-            self.again = chosen & failed
-            # Like pytest: where nothing failed before, everything runs.
-            if failed or getattr(option, "last_failed_no_failures", "all") == "none":
+            self.again = chosen & unfinished()
+            # Like pytest: where nothing of the selection failed before, all of it runs.
+            if self.again or getattr(option, "last_failed_no_failures", "all") == "none":
                 chosen = self.again
         if option.build_affected is not None:
             chosen &= self._affected(option.build_affected)

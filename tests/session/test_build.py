@@ -62,6 +62,15 @@ def test_a_failure_blocks_its_dependents_and_nothing_else(build_workspace, mode)
     assert set(ws.build(*mode).outcomes().values()) == {"fresh"}
 
 
+def test_lf_runs_all_of_a_selection_in_which_nothing_failed(build_workspace):
+    ws = build_workspace
+    ws.components(a={"steps": {"old": {"command": "false"}}}, b={"steps": {"good": {"command": "true"}}})
+    ws.build()
+    assert set(ws.build("--lf", "-k", "b").outcomes()) == {"b:good"}
+    ws.components(a={"steps": {"new": {"command": "true"}}}, b={"steps": {"good": {"command": "true"}}})
+    assert ws.build("--lf").outcomes() == {"a:new": "built", "b:good": "fresh"}
+
+
 @pytest.mark.parametrize("mode", [(), ("-n2",)], ids=["plain", "n2"])
 @pytest.mark.parametrize(
     ("arguments", "labels"),
