@@ -2,7 +2,8 @@
 
 A command is a module of this folder with `declare(parser)`, which adds its arguments and sets its default `run`: a
 function of the parsed options and of what pytest shall get, which returns the exit status. `passes_on` is a default of
-those that start pytest: an option that they don't know is pytest's. `--` is for values that stand apart (`-p NAME`).
+those that start pytest: an option that they don't know is pytest's. `--` is for values that stand apart from a long one
+(`--maxfail 2`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ COMMANDS = {
     "watch": ("watchcli", "build what an edit affects, until told to stop"),
 }
 """Command → its module in this folder, and what it does in a few words."""
+_WITH_VALUES = ("-W", "-c", "-o", "-p", "-r")
+"""pytest's short options that take the next word."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,12 +60,31 @@ def _module(name: str) -> ModuleType:
 def _run(name: str, module: ModuleType, arguments: list[str]) -> int:
     ours, extra = split_at_dashes(arguments)
     parser = parser_of(name, module)
+    if not parser.get_default("passes_on"):
+        options, rest = parser.parse_known_args(ours)
+        if rest:
+            parser.error(f"unknown arguments: {' '.join(rest)}")
+        return int(options.run(options, extra))
+    ours, passed = _told_apart(ours)
     options, rest = parser.parse_known_args(ours)
-    if rest and not getattr(options, "passes_on", False):
-        parser.error(f"unknown arguments: {' '.join(rest)}")
-    for word in rest:
-        (extra if word.startswith("-") else options.selectors).append(word)
-    return int(options.run(options, extra))
+    words = [*options.selectors, *rest]  # argparse takes an unknown option with a space in it for a selector
+    options.selectors = [word for word in words if not word.startswith("-")]
+    return int(options.run(options, [*passed, *(word for word in words if word.startswith("-")), *extra]))
+
+
+def _told_apart(words: list[str]) -> tuple[list[str], list[str]]:
+    """What argparse can read, and what is pytest's for sure: short options with their values."""
+    ours: list[str] = []
+    passed: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word in _WITH_VALUES:
+            passed += [word, *(value for value in (next(left, None),) if value is not None)]
+        elif word.startswith(("-q", "-v")) and (others := word[1:].lstrip("qv")):  # -qx
+            ours += [word.removesuffix(others), f"-{others}"]
+        else:
+            ours.append(word)
+    return ours, passed
 
 
 def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:

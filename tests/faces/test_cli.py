@@ -40,6 +40,11 @@ def test_options_that_build_does_not_know_are_pytests_wherever_they_stand(build_
     assert done.returncode == 1
     assert "1 failed" in done.stdout
     assert "c:fail" not in done.stdout
+    done = run(ws, "build", "-qx", "-n", "0", "-p", "no:doctest", "a", "-o", "addopts=--maxfail=2 -vv", "b", "-W", "error")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "1 failed" in done.stdout
+    done = run(ws, "build", "-n", "0", "--override-ini=addopts=-q --maxfail=1", "-p", "no:doctest")
+    assert "1 failed" in done.stdout
     done = run(ws, "build", "--nonsense")
     assert done.returncode == 4
     assert "unrecognized arguments: --nonsense" in done.stderr
