@@ -18,7 +18,7 @@ from build_tests.core.graph import Graph
 from build_tests.core.model import Identity, Output, Step, Strategy
 from build_tests.run import outputs
 from build_tests.run.state import Entry, Memory
-from build_tests.run.toolchain import Missing, Toolchain
+from build_tests.run.toolchain import NOT_INSTALLED, Missing, Toolchain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ class Decider:
             answer = self.toolchain.find(tool, step.path)
             if isinstance(answer, Missing) and not tool.optional:
                 return answer
-            found.append((tool.name, "missing" if isinstance(answer, Missing) else answer.version))
+            found.append((tool.name, _as_missing(answer) if isinstance(answer, Missing) else answer.version))
         return found
 
     def _engine_problem(self, step: Step) -> Missing | None:
@@ -392,3 +392,8 @@ def shared_outputs(
 
     listed = list(items)
     return {**known, **{o.path: shared(listed, o.path) for o in step.outputs if o.identity is Identity.CONTENT}}
+
+
+def _as_missing(optional: Missing) -> str:
+    """What stands in a key for an optional tool that does not fit, and which the step may call all the same."""
+    return "missing" if optional.why == NOT_INSTALLED else f"missing: {optional.why}"

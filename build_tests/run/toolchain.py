@@ -17,6 +17,7 @@ from build_tests.core.commands import VERSION_ARGUMENTS
 from build_tests.core.digest import stat_of
 from build_tests.core.model import Tool
 
+NOT_INSTALLED = "is not installed"
 HINTS: Mapping[str, str] = {
     "docker": "install Docker Engine (Debian: apt-get install docker.io) and start it",
     "go": "apt-get install golang",
@@ -127,7 +128,7 @@ class Toolchain:
         hint = tool.hint or HINTS.get(tool.name, "")
         path = self._place(tool)
         if path is None:
-            return Missing(name=tool.name, why="is not installed", hint=hint)
+            return Missing(name=tool.name, why=NOT_INSTALLED, hint=hint)
         context = self._shim_context(path, folder)
         if context is not None:
             resolved = self._resolve_shim(path, folder, context)
@@ -144,11 +145,14 @@ class Toolchain:
     def _version(self, tool: Tool, path: str, folder: str) -> str | None:
         argv = tool.version_command or ((path, *VERSION_ARGUMENTS[tool.name]) if tool.name in VERSION_ARGUMENTS else ())
         stat = stat_of(os.path.realpath(path))
-        key = f"{path}\0{' '.join(argv)}"
+        key = f"{path}\0{' '.join(argv)}{chr(0) * tool.optional}"
         remembered = self._remembered.get(key)
         if remembered and stat and remembered[0] == list(stat):
             return str(remembered[1])
         version = self._ask(argv, folder) if argv else content_version(path)
+        if version is None and tool.optional:
+            # The step runs all the same, and perhaps it is this one that it calls.
+            version = content_version(path)
         if version is not None and stat:
             self._remembered[key] = [list(stat), version]
         return version

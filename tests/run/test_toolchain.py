@@ -58,3 +58,25 @@ def test_another_version_of_what_a_shell_line_calls_rebuilds_it(build_workspace)
     assert built.ran == ["app:make"]
     assert "gcc 12.2" in built.output
     assert "gcc 13.1" in built.output
+
+
+def test_what_a_shell_line_calls_and_does_not_tell_its_version_is_known_by_content(build_workspace):
+    ws = build_workspace
+    ws.tool("gcc", '[ "$1" != --version ] && echo one >out')
+    ws.components(app={"steps": {"make": {"command": "gcc in.c", "inputs": ["in.c"], "outputs": ["out"]}}})
+    ws.write("app/in.c", "")
+    assert ws.build().ran == ["app:make"]
+    assert ws.build().ran == []
+    ws.tool("gcc", '[ "$1" != --version ] && echo two >out')
+    assert ws.build().ran == ["app:make"]
+    assert ws.read("app/out") == "two\n"
+
+
+def test_an_optional_tool_of_another_version_than_asked_for_is_not_as_if_absent(build_workspace):
+    ws = build_workspace
+    gcc = {"name": "gcc", "version": ">=99", "optional": True}
+    step = {"command": "touch out", "tools": [gcc], "outputs": ["out"]}
+    ws.components(app={"steps": {"make": step}})
+    for version in ("12", "13"):
+        ws.tool("gcc", f"echo gcc {version}")
+        assert ws.build().ran == ["app:make"]
