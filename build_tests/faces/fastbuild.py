@@ -29,7 +29,7 @@ SHOWN = {
 }  # fmt: skip
 """The outcomes that need no pytest, as its summary calls them."""
 MARKERS = frozenset({
-    "anyio", "asyncio", "benchmark", "build_step", "dependency", "filterwarnings", "flaky", "hypothesis", "parametrize",
+    "anyio", "asyncio", "benchmark", "build_step", "dependency", "filterwarnings", "hypothesis", "parametrize",
     "run", "skip", "skipif", "timeout", "trylast", "tryfirst", "usefixtures", "xdist_group", "xfail",
 })  # fmt: skip
 """A tag called so may be refused: pytest knows."""
