@@ -58,7 +58,9 @@ class Places:
 
     def log(self, run: str, label: str) -> str:
         """The log file of one step in one run."""
-        return f"{self.logs}/{run}/{label.replace(':', '.')}.log"
+        component, _, step = label.partition(":")
+        # Names may have dots, but no plus sign: a:b.c and a.b:c are two.
+        return f"{self.logs}/{run}/{component.replace('.', '+')}.{step}.log"
 
 
 def prepare(root: str) -> Places:

@@ -62,6 +62,14 @@ def test_a_failure_blocks_its_dependents_and_nothing_else(build_workspace, mode)
     assert set(ws.build(*mode).outcomes().values()) == {"fresh"}
 
 
+def test_labels_that_differ_in_a_dot_have_logs_of_their_own(build_workspace):
+    ws = build_workspace
+    ws.components(**{"a": {"steps": {"b.c": {"command": "echo one"}}}, "a.b": {"steps": {"c": {"command": "echo two"}}}})
+    built = ws.build()
+    logs = [ws.read(built.steps[label].log) for label in ("a:b.c", "a.b:c")]
+    assert logs == ["one\n", "two\n"]
+
+
 def test_lf_runs_all_of_a_selection_in_which_nothing_failed(build_workspace):
     ws = build_workspace
     ws.components(a={"steps": {"old": {"command": "false"}}}, b={"steps": {"good": {"command": "true"}}})
