@@ -31,14 +31,16 @@ class Entry:
 
 
 def survey(
-    root: str, builders: Mapping[str, Builder], ignored: Callable[[Collection[str]], set[str]]
-) -> list[Entry]:
+    root: str, builders: Mapping[str, Builder], ignored: Callable[[Collection[str]], set[str]],
+    reserved: Collection[str] = (),
+) -> list[Entry]:  # fmt: skip
     """Every component that a builder recognises, those of folders further up first.
 
     Args:
         root: absolute.
         builders: by kind.
         ignored: those of some folders that version control passes over.
+        reserved: names that no component may have: targets'.
     """
     workspace = FileWorkspace(root)
     folders = workspace.folders("**")
@@ -46,7 +48,7 @@ def survey(
     kept = ["", *(folder for folder in folders if not _below(folder, passed))]
     found = list(_found(sorted(kept, key=lambda folder: (folder.count("/"), folder)), builders, workspace))
     others = [(one.kind, one.folder) for one in found]
-    names = _names(found, posixpath.basename(root))
+    names = _names(found, posixpath.basename(root), reserved)
     return [
         Entry(name=name, kind=one.kind, folder=one.folder, keys=_suggested(builders[one.kind], one, workspace, others))
         for name, one in zip(names, found, strict=True)
@@ -75,13 +77,13 @@ def _recognises(detect: Callable[..., bool], folder: str, workspace: FileWorkspa
         return False  # a manifest that can't be read makes no component
 
 
-def _names(found: Iterable[Found], root_name: str) -> list[str]:
+def _names(found: Iterable[Found], root_name: str, reserved: Collection[str]) -> list[str]:
     """The folder's name with its kind's suffix; folders above it in front, as many as tell it apart."""
-    taken: set[str] = set()
+    taken = set(reserved)
     names = []
     for one in found:
         parts = (one.folder or root_name).split("/")
-        choices = ("-".join(parts[-count:]) for count in range(1, len(parts) + 1))
+        choices = [*("-".join(parts[-count:]) for count in range(1, len(parts) + 1)), f"{parts[-1]}-{one.kind}"]
         name = next((n for c in choices if (n := _name(c) + one.name) not in taken), "")
         number = 2
         while not name or name in taken:

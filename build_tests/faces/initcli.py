@@ -37,6 +37,8 @@ targets:
     validation: strict
 default_target: dev
 """
+NAMES = ("dev", "ci")
+"""Of these targets: no component may be called so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ def propose(root: str) -> Proposal:
 
     registry = Registry()
     builders = {kind: builder for kind in registry.kinds() if (builder := registry.get(kind)) is not None}
-    found = survey(root, builders, Git(root).ignored)
+    found = survey(root, builders, Git(root).ignored, reserved=NAMES)
     steps = _trial(root, found, registry)
     if isinstance(steps, int):
         return Proposal(text=text_of(found, ()), entries=tuple(found), left_out=(), steps=steps)
@@ -181,7 +183,11 @@ def _agreed(options: argparse.Namespace, question: str) -> bool:
         return True
     if not sys.stdin.isatty():
         return False
-    return input(f"{question} [Y/n] ").strip().lower() in ("", "y", "yes")
+    try:
+        return input(f"{question} [Y/n] ").strip().lower() in ("", "y", "yes")
+    except EOFError:
+        print()
+        return False
 
 
 def _makefile(options: argparse.Namespace) -> None:

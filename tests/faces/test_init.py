@@ -1,5 +1,6 @@
 """`init` on repositories written for it: what it finds, what it writes, and that this builds at once."""
 
+import contextlib
 import os
 import pty
 import select
@@ -110,6 +111,34 @@ def test_without_an_answer_it_shows_and_writes_nothing(build_workspace):
     assert done.returncode == 0
     assert 'version: "2.0"' in done.stdout
     assert "--yes writes it" in done.stdout
+    assert not (ws.root / "build.yml").exists()
+
+
+def test_a_folder_called_as_a_target_of_ours_gets_another_name(build_workspace):
+    ws = repository(build_workspace, {"ci/go.mod": "module example.com/ci\n\ngo 1.22\n", "ci/main.go": "package main\nfunc main() {}\n"})
+    done = run(ws, "init", "--yes", "--no-makefile")
+    assert done.returncode == 0, done.stdout
+    assert "  ci-go:\n    kind: go\n    path: ci\n" in ws.read("build.yml")
+
+
+@pytest.mark.parametrize("key", [b"\x04", b"\x03"], ids=["ctrl-d", "ctrl-c"])
+def test_no_answer_at_all_writes_nothing(build_workspace, key):
+    ws = repository(build_workspace, GO)
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(ws.root)
+        os.execve(COMMAND, [COMMAND, "init"], environment(ws))
+    said = b""
+    while b"write build.yml? [Y/n]" not in said and select.select([terminal], [], [], 60)[0]:
+        said += os.read(terminal, 4096)
+    os.write(terminal, key)
+    with contextlib.suppress(OSError):
+        while more := os.read(terminal, 4096):
+            said += more
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(terminal)
+    assert status == (0 if key == b"\x04" else 2), said
+    assert b"Traceback" not in said
     assert not (ws.root / "build.yml").exists()
 
 
