@@ -8,6 +8,8 @@ those that start pytest: an option that they don't know is pytest's. `--` is for
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 from build_tests.core.errors import BuildError
@@ -34,6 +36,8 @@ COMMANDS = {
     "watch": ("watchcli", "build what an edit affects, until told to stop"),
 }
 """Command → its module in this folder, and what it does in a few words."""
+PIPE_CLOSED = 141
+"""What a shell makes of a program that a closed pipe has ended."""
 _WITH_VALUES = ("-W", "-c", "-o", "-p", "-r")
 """pytest's short options that take the next word."""
 
@@ -44,11 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         return _no_command(arguments)
     name = arguments.pop(0)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an arrow must not end a command in an older locale
     try:
-        return _run(name, _module(name), arguments)
+        status = _run(name, _module(name), arguments)
+        sys.stdout.flush()
     except BuildError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 4
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`| head`). The interpreter flushes once more at its end, and must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE_CLOSED
+    return status
 
 
 def _module(name: str) -> ModuleType:

@@ -1,5 +1,6 @@
 """The command line itself: a table of modules, of which only the named one is imported."""
 
+import os
 import subprocess
 import sys
 
@@ -48,6 +49,27 @@ def test_options_that_build_does_not_know_are_pytests_wherever_they_stand(build_
     done = run(ws, "build", "--nonsense")
     assert done.returncode == 4
     assert "unrecognized arguments: --nonsense" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(build_workspace):
+    ws = build_workspace
+    ws.components(a={"steps": {"make": {"command": "true"}}})
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        command = [sys.executable, "-m", "build_tests.faces.cli", "status"]
+        done = subprocess.run(command, cwd=ws.root, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, "")
+
+
+def test_an_older_locale_gets_what_it_can_show(build_workspace):
+    ws = build_workspace
+    ws.components(a={"steps": {"make": {"command": "echo 1 >out", "outputs": ["out"]}}})
+    ws.build()
+    ws.components(a={"steps": {"make": {"command": "echo 2 >out", "outputs": ["out"]}}})
+    done = run(ws, "explain", "a", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0
+    assert "\\u2192" in done.stdout
 
 
 def test_only_the_named_commands_module_is_imported(tmp_path):
