@@ -24,17 +24,17 @@ LINE_BYTES = 4096
 _BLOCK_BYTES = 256 * 1024
 _UTF8_CONTINUATION = 0x80
 
-def tail(path: str, limit: int = TAIL_BYTES) -> str:
-    """The end of a log, `limit` bytes of it at most, fit for a report; "" when there is no log.
+def tail(path: str, limit: int = TAIL_BYTES, since: int = 0) -> str:
+    """The end of a log, `limit` bytes of it at most, fit for a report; "" when there is no log. Nothing before `since`.
 
     Begins at a line's start where it can. Of a progress line, which a terminal would have overwritten, the last state
     is kept.
     """
     try:
         with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
+            size = file.seek(0, os.SEEK_END) - since
             # One byte more, to see whether a line begins just there.
-            file.seek(max(0, size - limit - 1))
+            file.seek(since + max(0, size - limit - 1))
             data = file.read(limit + 1)
     except FileNotFoundError:
         return ""
@@ -86,16 +86,16 @@ _SECTION = re.compile(r"^[=_!⎯]{5,}")
 """Begins something else."""
 
 
-def first_error(path: str, limit: int = 2000) -> str:
+def first_error(path: str, limit: int = 2000, since: int = 0) -> str:
     """What went wrong in the tool's own words, `limit` characters at most, fit for a report; "" for an empty log.
 
     The first error that names its place or cause; failing that, the first line that speaks of an error; failing that,
-    the last line. Of a log of more than 72 MiB the first 64 and the last 8 are searched.
+    the last line. Of a log of more than 72 MiB the first 64 and the last 8 are searched; nothing before byte `since`.
     """
     try:
         with open(path, "rb") as file:
             scan = _Scan()
-            for block in _scanned_blocks(file):
+            for block in _scanned_blocks(file, since):
                 if scan.feed(block):
                     break
     except FileNotFoundError:
@@ -103,11 +103,11 @@ def first_error(path: str, limit: int = 2000) -> str:
     return scan.result()[:limit]
 
 
-def _scanned_blocks(file: BinaryIO) -> Iterator[bytes]:
+def _scanned_blocks(file: BinaryIO, since: int) -> Iterator[bytes]:
     size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if size <= HEAD_SCAN + END_SCAN:
-        yield from _blocks(file, size)
+    file.seek(since)
+    if size - since <= HEAD_SCAN + END_SCAN:
+        yield from _blocks(file, size - since)
         return
     yield from _blocks(file, HEAD_SCAN)
     file.seek(size - END_SCAN)

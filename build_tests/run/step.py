@@ -211,11 +211,12 @@ def _attempts(
     os.makedirs(os.path.dirname(order.log), exist_ok=True)
     while True:
         attempt += 1
+        since = os.path.getsize(order.log) if attempt > 1 else 0
         completed, trace = _once(root, order, guardian, command, excluded)
-        result = _judged(root, order, command, completed)
+        result = _judged(root, order, command, completed, since)
         result.trace = trace
         result.attempts, result.flaky = attempt, flaky if result.ok else ""
-        if result.ok or attempt > count or not _worth_a_retry(completed, when, order.log):
+        if result.ok or attempt > count or not _worth_a_retry(completed, when, order.log, since):
             return result
         flaky = result.message
         _say_in_log(order.log, f"attempt {attempt} failed ({result.message}); the next follows")
@@ -236,7 +237,7 @@ def _once(
     return completed, traced.to_json()
 
 
-def _judged(root: str, order: Order, command: Command, completed: Completed) -> StepResult:
+def _judged(root: str, order: Order, command: Command, completed: Completed, since: int) -> StepResult:
     ok = completed.ok
     result = StepResult(
         ok=ok, exit=completed.exit, signal=completed.signal, cpu_seconds=completed.cpu_seconds,
@@ -248,21 +249,21 @@ def _judged(root: str, order: Order, command: Command, completed: Completed) -> 
         if completed.error is not None and missing in order.hints:
             result.message += f" (hint: {order.hints[missing]})"
         result.tail = logs.tail(order.log)
-        result.first_error = logs.first_error(order.log)
+        result.first_error = logs.first_error(order.log, since=since)
         result.place = pinpoint(result.first_error, root, order.folder)
     if completed.leftovers:
         result.warnings.append(f"left processes running, which were ended: {', '.join(completed.leftovers)}")
     return result
 
 
-def _worth_a_retry(completed: Completed, when: list[str], log: str) -> bool:
+def _worth_a_retry(completed: Completed, when: list[str], log: str, since: int) -> bool:
     if completed.error is not None:
         return False
     if not when:
         return True
     if completed.timed_out and "timeout" in when:
         return True
-    tail = logs.tail(log, limit=1 << 20)
+    tail = logs.tail(log, limit=1 << 20, since=since)
     return any(text in tail for text in when if text != "timeout")
 
 

@@ -285,6 +285,15 @@ def test_secrets_are_passed_and_masked_everywhere(build_workspace):
     assert "correct-horse" not in result.output
 
 
+def test_only_what_the_last_attempt_said_decides_on_another_and_is_told(build_workspace):
+    ws = build_workspace
+    ws.tool("unsteady", 'if mkdir tried; then echo "error: ECONNRESET"; else echo "error: disk full"; fi; exit 1')
+    retries = {"count": 5, "backoff": "10ms", "when": ["ECONNRESET"]}
+    ws.components(a={"steps": {"try": {"command": ["unsteady"], "retries": retries, "clean": False, "state": ["memory"]}}})
+    step = ws.build().steps["a:try"]
+    assert (step.attempts, step.first_error) == (2, "error: disk full")
+
+
 def test_retries_make_a_step_flaky_not_failed(build_workspace):
     ws = build_workspace
     tool = ws.tool("unsteady", 'test $(wc -l <"$0.count" 2>/dev/null || echo 0) -ge 2 && exit 0; echo x >>"$0.count"; exit 75')
