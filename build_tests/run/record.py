@@ -141,7 +141,8 @@ def prune(folder: str) -> None:
 
     runs = list_runs(folder)
     for run in runs[:-KEPT]:
-        os.unlink(os.path.join(folder, f"{run}.jsonl"))
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(folder, f"{run}.jsonl"))
     kept = set(runs[-KEPT:])
     logs = os.path.join(os.path.dirname(folder), "logs")
     if len(runs) > KEPT and os.path.isdir(logs):
@@ -168,7 +169,7 @@ class Run:
 
 
 def read(folder: str, run: str) -> Run:
-    """Read one record. Raises OSError where there is none; torn lines are passed over."""
+    """Read one record. Raises OSError where there is none; torn and damaged lines are passed over."""
     head: dict[str, Any] = {}
     end: dict[str, Any] = {}
     steps: list[StepRecord] = []
@@ -177,14 +178,19 @@ def read(folder: str, run: str) -> Run:
             case "run":
                 head = line
             case "step":
-                steps.append(StepRecord.from_json(line))
+                with contextlib.suppress(KeyError, TypeError, ValueError):
+                    steps.append(StepRecord.from_json(line))
             case "end":
                 end = line
     return Run(run=head, steps=tuple(steps), end=end)
 
 
 def _lines(path: str) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(found, dict):
+                yield found

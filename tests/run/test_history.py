@@ -1,9 +1,11 @@
 """What earlier runs took, read back from records as builds write them."""
 
+import json
+
 import pytest
 
 from build_tests.core.model import Outcome
-from build_tests.run import history
+from build_tests.run import history, record
 from build_tests.run.record import RecordWriter, StepRecord
 
 NEEDS = {"a:one": (), "a:two": ("a:one",), "a:new": ()}
@@ -68,3 +70,13 @@ def test_only_so_much_is_read(tmp_path, monkeypatch):
 
 def test_no_folder_is_no_past(tmp_path):
     assert past(tmp_path / "none")["a:one"].built == []
+
+
+def test_damaged_lines_of_a_record_are_passed_over(tmp_path):
+    good = {"type": "step", "label": "a:b", "kind": "command", "outcome": "built"}
+    lines = [b"\xff\xfe\x00", b"[1]", b"[" * 100_000, b'{"type": "step", "label": "a:c", "kind": "command", "outcome": "new"}']
+    data = b"\n".join([*lines, json.dumps(good).encode(), b'{"type": "step"}', b'{"type": "en'])
+    (tmp_path / "1.jsonl").write_bytes(data)
+    run = record.read(str(tmp_path), "1")
+    assert [step.label for step in run.steps] == ["a:b"]
+    assert (run.run, run.end) == ({}, {})
