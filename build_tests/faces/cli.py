@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # an arrow must not end a command in an older locale
     try:
         status = _run(name, _module(name), arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)  # where there is no standard output, too
     except BuildError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 4

@@ -60,6 +60,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(build_workspace):
         command = [sys.executable, "-m", "build_tests.faces.cli", "status"]
         done = subprocess.run(command, cwd=ws.root, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, "")
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(command, cwd=ws.root, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_older_locale_gets_what_it_can_show(build_workspace):
