@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -87,14 +88,25 @@ class Rows:
 
 def forget(root: str, outputs: Sequence[str], *more: str) -> None:
     """A checkout as another machine has it: no outputs, no state."""
-    subprocess.run(["rm", "-rf", *STATE, *more, *outputs], cwd=root, check=True)
+    put_away(*(os.path.join(root, path) for path in (*STATE, *more, *outputs)))
     for folder in {os.path.dirname(path) for path in outputs}:
         os.makedirs(os.path.join(root, folder), exist_ok=True)
 
 
 def empty_cache() -> None:
     """Nobody has built anything."""
-    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+    put_away(os.environ["XDG_CACHE_HOME"])
+
+
+def put_away(*paths: str) -> None:
+    """Out of sight, but not deleted: for a minute ext4 looks at each deleted inode again before it makes a new file.
+
+    With some thousands just deleted, a file takes 0.4 ms to make in place of 0.04 ms, whoever makes it.
+    """
+    trash = tempfile.mkdtemp(prefix="trash-", dir=os.path.dirname(os.environ["XDG_CACHE_HOME"]))
+    for number, path in enumerate(paths):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, os.path.join(trash, str(number)))
 
 
 def set_up(made: Workspace, root: str, settings: dict[str, object] | None = None) -> None:

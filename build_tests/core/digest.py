@@ -88,7 +88,7 @@ class Memo(Generic[T]):
     def get(self, path: str) -> tuple[T, int] | None:
         """The value with the moment it was put, or None if there is none or it was forgotten since."""
         found = self._seen.get(path)
-        if found is not None and self._forgotten and self._stale(path, found[1]):
+        if found is not None and found[1] != self._now and self._stale(path, found[1]):
             return None
         return found
 
@@ -328,25 +328,33 @@ class FileTable:
         return None if digest is None else FileState("x" if stat.mode & 0o111 else "f", digest)
 
     def _hash_file(self, path: str, size: int) -> str | None:
-        import xxhash
-
         # Never through a link, never waiting for the writer of a fifo that took the file's place.
         handle = os.open(self._base + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not st.S_ISREG(os.fstat(handle).st_mode):
                 return None
-            content, data = xxhash.xxh3_128(), b""
-            whole = size
             # No further than its size: a file that grows as fast as it is read must not hold us for ever.
-            while size > 0 and (data := os.read(handle, min(size, CHUNK))):
-                content.update(data)
-                size -= len(data)
-                self.bytes_hashed += len(data)
-            digest = content.hexdigest()
-            if self._shared is not None and len(data) == whole <= SMALL:
-                import hashlib
-
-                self._shared[path] = (digest, hashlib.sha256(data).hexdigest())
-            return digest
+            return self._small(path, os.read(handle, size)) if size <= SMALL else self._large(handle, size)
         finally:
             os.close(handle)
+
+    def _small(self, path: str, data: bytes) -> str:
+        import xxhash
+
+        digest = xxhash.xxh3_128_hexdigest(data)
+        self.bytes_hashed += len(data)
+        if self._shared is not None:
+            import hashlib
+
+            self._shared[path] = (digest, hashlib.sha256(data).hexdigest())
+        return digest
+
+    def _large(self, handle: int, size: int) -> str:
+        import xxhash
+
+        content = xxhash.xxh3_128()
+        while size > 0 and (data := os.read(handle, min(size, CHUNK))):
+            content.update(data)
+            size -= len(data)
+            self.bytes_hashed += len(data)
+        return content.hexdigest()

@@ -85,6 +85,7 @@ class Controller(Collecting, Telling):
         self._begun = True
         with collector_paused():
             self.advance()
+            gc.freeze()  # all of it lives until the end
         if not len(build.frontier):
             return
         checkout.about_to_run()
