@@ -244,7 +244,8 @@ class Keeper:
         except StoreError:
             missing = True
         except OSError as error:
-            self._warn_once(f"cache: nothing can be restored: {error.filename}: {error.strerror}")
+            # Not the file: a full disk would be told for each step.
+            self._warn_once(f"cache: nothing can be restored: {self._folder}: {error.strerror}")
         if missing:
             with self._counting:
                 self.tally.incomplete += 1
