@@ -241,10 +241,12 @@ def test_a_second_build_waits_and_names_the_holder(marked):
     hanging(marked)
     first = marked.start("-n0")
     wait_for(ws.root / "pid", first)
-    refused = ws.pytest("build.yml", "-n0", "--build-no-wait")
-    assert refused.returncode == 4, refused.stdout
-    assert re.search(rf"another build runs in this checkout: process {first.pid}, since \d\d:\d\d:\d\d", refused.stdout)
-    assert "Traceback" not in refused.stdout
+    for more in ([], ["--lf"]):
+        refused = ws.pytest("build.yml", "-n0", "--build-no-wait", *more)
+        assert refused.returncode == 4, refused.stdout
+        said = refused.stdout
+        assert re.search(rf"another build runs in this checkout: process {first.pid}, since \d\d:\d\d:\d\d", said)
+        assert "Traceback" not in said
     second = marked.start("-n0")
     told = []
     for line in second.stdout:

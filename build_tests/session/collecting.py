@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from build_tests.core.errors import LockHeldError
 from build_tests.core.graph import did_you_mean
 from build_tests.session.basis import Basis
 from build_tests.session.items import BuildFile, StepItem
@@ -128,7 +129,10 @@ class Collecting(Basis):
 
     def _unfinished(self) -> set[str]:
         """What failed, was blocked or cancelled and has not gone well since."""
-        return self._open_checkout().unfinished()
+        try:
+            return self._open_checkout().unfinished()
+        except LockHeldError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 class Chooser:

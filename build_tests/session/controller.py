@@ -43,11 +43,12 @@ class Controller(Collecting, Telling):
             return self._hand_over(session)
         if session.testsfailed and not session.config.option.continue_on_collection_errors:
             return None
-        if self.config.option.build_dry_run:
-            return self._print_plan()
         with interruptible():
             try:
-                self._run(session)
+                if self.config.option.build_dry_run:
+                    self._print_plan()
+                else:
+                    self._run(session)
             except ConfigError as error:
                 raise pytest.UsageError(f"the build file is wrong\n\n{error}") from None
             except LockHeldError as error:
@@ -66,7 +67,7 @@ class Controller(Collecting, Telling):
             return self._handed.build
         return checkout.begin(self._labels, self._needs, self._chosen)
 
-    def _print_plan(self) -> bool:
+    def _print_plan(self) -> None:
         from build_tests.core.plantext import plan_lines
 
         plan = self._open_checkout().plan(self._labels, self._chosen)
@@ -74,7 +75,6 @@ class Controller(Collecting, Telling):
         for line in plan_lines(plan):
             if reporter is not None:
                 reporter.write_line(line)
-        return True
 
     def _named_labels(self) -> set[str]:
         return self._selector.named if self._selector is not None else set()

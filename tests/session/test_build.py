@@ -448,3 +448,14 @@ def test_inputs_are_the_same_in_a_fresh_clone_and_after_a_build(build_workspace)
         (ws.root / "a" / made).unlink()
     clean = ws.build()
     assert {label: step.key for label, step in clean.steps.items()} == keys
+
+
+@pytest.mark.parametrize("option", [(), ("--build-dry-run",)], ids=["run", "plan"])
+def test_a_wrong_variable_of_the_caches_is_a_usage_error(build_workspace, monkeypatch, option):
+    ws = build_workspace
+    pair(ws)
+    monkeypatch.setitem(ws.environ, "PYTEST_BUILD_CACHE", "bogus")
+    done = ws.pytest("build.yml", *option)
+    assert done.returncode == 4
+    assert "PYTEST_BUILD_CACHE: 'bogus' is not off, ro or rw" in done.stdout
+    assert "INTERNALERROR" not in done.stdout
