@@ -34,7 +34,8 @@ def is_inside(path: str, folder: str) -> bool:
 def _of_steps(other: Component, without: Collection[str]) -> Iterator[str]:
     """The outputs that a component's steps have in build.yml."""
     for step in other.steps:
-        for output in dict(step.fields).get("outputs", ()):
+        fields = dict(step.fields)
+        for output in (*fields.get("outputs", ()), *fields.get("extra_outputs", ())):
             if output.identity is Identity.CONTENT and step.name.rpartition(".")[2] not in without:
                 yield f"{output.path}/" if output.directory else output.path
 

@@ -287,7 +287,7 @@ def test_what_others_make_in_the_package_is_an_edge_that_nobody_writes_down(plan
     files = {"app/pyproject.toml": "[project]\nname = 'app'\n[build-system]\nbuild-backend = 'hatchling.build'\n[tool.ruff]\n"}
     files |= {"app/src/app/__init__.py": "", "app/tests/test_a.py": "", "proto/a.proto": ""}
     made = (Output(path="app/src/app/table.py"), Output(path="app/src/app/image", identity=Identity.IMAGE), Output(path="app/docs/a.md"))
-    tables = Component(name="tables", kind="command", path="tables", steps=(StepOverride(name="make", fields=(("outputs", made),)),))
+    tables = Component(name="tables", kind="command", path="tables", steps=(StepOverride(name="make", fields=(("outputs", made[1:]), ("extra_outputs", made[:1]))),))
     proto = Component(
         name="proto", kind="protobuf", path="proto",
         options=ProtobufOptions(languages={"python": LanguageOptions(out="//app/src/app/api"), "go": LanguageOptions(out="//app/go")}),
