@@ -32,6 +32,7 @@ class Tracing:
         self._config, self._graph, self._environ = config, graph, environ
         self._asked, self._strict = asked, strict
         self.results: list[tuple[str, Traced]] = []
+        self._unseen = False
 
     @cached_property
     def _tracer(self) -> Strace | str:
@@ -71,6 +72,8 @@ class Tracing:
 
     def judge(self, label: str, order: Order, result: StepResult) -> None:
         """Take a result in; under strict rules a step that used undeclared files has failed."""
+        # A worker that died in the step tells nothing, and an earlier attempt has a trace of its own.
+        self._unseen |= result.trace is None or result.attempts > 1
         if result.trace is None:
             return
         traced = Traced.from_json(result.trace)
@@ -103,7 +106,9 @@ class Tracing:
     @property
     def whole(self) -> bool:
         """Whether steps ran, and of each it is known what it wrote."""
-        return bool(self.results) and not any(traced.why or traced.more for _, traced in self.results)
+        if self._unseen or not self.results:
+            return False
+        return not any(traced.why or traced.more for _, traced in self.results)
 
     @property
     def unproven(self) -> bool:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from build_tests.run.step import StepResult
+from build_tests.run.trace_build import Tracing
 from build_tests.run.trace_lines import Lines, unescape
 
 
@@ -265,3 +267,17 @@ def test_memory_does_not_grow_with_the_trace():
         tracemalloc.stop()
 
 
+
+
+def test_what_a_dead_worker_or_an_earlier_attempt_wrote_nobody_has_seen():
+    def traced(*results):
+        tracing = Tracing(None, None, {}, asked=True, strict=True)
+        for result in results:
+            tracing.judge("a:b", None, result)
+        return tracing.whole
+
+    clean = StepResult(ok=True, trace={})
+    assert not traced()
+    assert traced(clean, clean)
+    assert not traced(clean, StepResult(ok=False, message="worker gw0 crashed"))
+    assert not traced(clean, StepResult(ok=True, trace={}, attempts=2))
