@@ -17,8 +17,19 @@ def build_file(named: str | None) -> str:
 
     found = named_or_found(named)
     if found is None:
-        raise BuildError(f"neither {' nor '.join(NAMES)} is here ({os.getcwd()})")
+        raise BuildError(f"neither {' nor '.join(NAMES)} is here ({os.getcwd()}){_above(os.getcwd())}")
     return found
+
+
+def _above(folder: str) -> str:
+    """What to do where a build file lies further up; "" where none does."""
+    from build_tests.core.locate import find_build_file, root_of
+
+    while (above := os.path.dirname(folder)) != folder:
+        folder = above
+        if (found := find_build_file(folder)) is not None:
+            return f": go to {os.path.relpath(root_of(found))}, or name it, --build-file {os.path.relpath(found)}"
+    return ""
 
 
 def named_or_found(named: str | None) -> str | None:

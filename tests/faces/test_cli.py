@@ -51,6 +51,15 @@ def test_options_that_build_does_not_know_are_pytests_wherever_they_stand(build_
     assert "unrecognized arguments: --nonsense" in done.stderr
 
 
+def test_a_command_in_a_folder_below_says_where_the_build_file_is(build_workspace, monkeypatch, capsys):
+    ws = build_workspace
+    ws.write("config/build.yml", "components: {}\n")
+    ws.write("web/src/a.txt", "")
+    monkeypatch.chdir(ws.root / "web/src")
+    assert cli.main(["status"]) == 4
+    assert capsys.readouterr().err.endswith(": go to ../.., or name it, --build-file ../../config/build.yml\n")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(build_workspace):
     ws = build_workspace
     ws.components(a={"steps": {"make": {"command": "true"}}})
