@@ -65,7 +65,7 @@ def _tools(config: Config, graph: Graph, environ: Mapping[str, str]) -> Iterator
         for tool in step.tools:
             users.setdefault((tool.name, tool.version), []).append((tool, step))
     for (name, wanted), uses in sorted(users.items()):
-        tool, step = uses[0]
+        tool, step = min(uses, key=lambda use: use[0].optional)
         # A tool that another step makes (a plugin below node_modules) is there when its turn comes.
         if "/" not in name:
             labels = tuple(sorted(user.label for _, user in uses))

@@ -49,6 +49,15 @@ def test_what_is_missing_or_too_old_is_told_with_the_way_to_get_it(build_workspa
     assert text.stdout.splitlines()[-1] == "node >=20: >=20 is needed, found v18.1.0; needed by web:bundle"
 
 
+def test_what_one_step_may_have_and_another_must_is_judged_as_the_one_that_must(build_workspace):
+    ws = build_workspace
+    ws.tool("gcc", "exit 1")
+    ws.components(a={"steps": {"may": {"command": "gcc x"}}}, b={"steps": {"must": {"command": ["gcc", "x"]}}})
+    done = run(ws, "doctor")
+    assert done.returncode == 1, done.stdout
+    assert "gcc: does not tell its version; needed by a:may, b:must" in done.stdout
+
+
 def test_an_engine_that_is_not_there_and_a_tier_that_does_not_answer(build_workspace):
     ws = build_workspace
     ws.components(
