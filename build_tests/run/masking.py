@@ -88,10 +88,15 @@ class Masker:
         return (match.span() for match in self._pattern.finditer(text)) if self._pattern else iter(())
 
 
+def can_be_masked(value: bytes | str) -> bool:
+    """Whether a value is long enough, without the white space around it."""
+    return _characters(os.fsencode(value).strip()) >= MINIMUM
+
+
 def _parts(values: Iterable[bytes]) -> list[bytes]:
     parts = set()
     for value in values:
-        if _characters(value.strip()) < MINIMUM:
+        if not can_be_masked(value):
             raise ValueError(f"a secret has fewer than {MINIMUM} characters: it can't be masked")
         lines = [line.strip() for line in value.splitlines()]
         parts |= {value, value.strip(), *(line for line in lines if _characters(line) >= MINIMUM)}

@@ -145,13 +145,15 @@ def test_a_pattern_that_matches_nothing_is_named(ws):
     assert "a:make: input 'a/*.nothing' matches nothing" in ws.build().output
 
 
-def test_short_secrets_are_refused_by_name(ws):
-    ws.environ["PIN"] = "1234"
+@pytest.mark.parametrize("pin", ["1234", " 1234\n", "\u00e4\u00f6\u00fc", "       "], ids=["short", "padded", "letters", "blank"])
+def test_short_secrets_are_refused_by_name(ws, monkeypatch, pin):
+    monkeypatch.setitem(ws.environ, "PIN", pin)
     ws.components(a={"steps": {"leak": {"command": "echo $PIN", "secrets": ["PIN"]}}})
     result = ws.build()
     assert result.status == 1
     assert "secret PIN is shorter than 6" in result.output
-    assert "1234" not in result.output
+    assert "INTERNALERROR" not in result.output
+    assert not pin.strip() or pin.strip() not in result.output
 
 
 def test_conservative_reads_again_and_off_trusts_nothing(ws):
