@@ -29,19 +29,19 @@ def collect(
         since: seconds since the epoch. An older file was left by another run.
         ours: whether a file, from the root, is surely of this run, whatever its time: outputs are removed before one.
 
-    A file that is no XML is passed over: a tool that was killed leaves half of one.
+    A file that is no XML, or can't be read, is passed over: a tool that was killed leaves half of one.
     """
     from xml.etree import ElementTree as ET
 
     found: list[str] = []
     for path in Tree(root).select(patterns):
         absolute = os.path.join(root, path)
-        stat = os.stat(absolute)
-        if stat.st_size > LIMIT or (stat.st_mtime < since - TICK and not ours(path)):
-            continue
         try:
+            stat = os.stat(absolute)
+            if stat.st_size > LIMIT or (stat.st_mtime < since - TICK and not ours(path)):
+                continue
             tree = ET.parse(absolute)  # noqa: S314 - expat of Python 3.10+ bounds entity expansion
-        except (ET.ParseError, OSError):
+        except (ET.ParseError, OSError, ValueError, LookupError):  # the last two: of an encoding
             continue
         found += [_text(case) for case in tree.iter("testcase")]
     return "".join(found)
