@@ -217,7 +217,9 @@ class Guarded:
     def _fetch_aside(self, blob: Blob, destination: str) -> tuple[bool] | None:
         if self._off is not None:
             return None
-        aside = tempfile.mkdtemp(prefix=".fetch-", dir=os.path.dirname(destination) or ".")
+        folder, name = os.path.split(destination)
+        # Named after the file: who cleans the folder sees whose it is.
+        aside = tempfile.mkdtemp(prefix=f"{name}-", dir=folder or ".")
         part = os.path.join(aside, "blob")
         try:
             answer = self._ask("read", lambda: self._store.fetch(blob, part), moved=lambda: _size(part), files=True)

@@ -223,6 +223,20 @@ def test_what_an_abandoned_fetch_writes_later_is_not_there(warnings, tmp_path):
     assert entries(tmp_path) == []
 
 
+def test_what_is_on_its_way_is_called_as_it_will_be(warnings, tmp_path):
+    inner = MemoryStore()
+    blob = keep(inner, tmp_path, b"content")
+    real, seen = inner.fetch, []
+
+    def fetch(blob, destination):
+        seen.extend(path.name for path in tmp_path.iterdir())
+        return real(blob, destination)
+
+    inner.fetch = fetch
+    assert Guarded(inner, warn=warnings.append).fetch(blob, str(tmp_path / "restore-1-0.0"))
+    assert any(name.startswith("restore-1-0.0-") for name in seen), seen
+
+
 class Clock:
     """Seconds that pass when told."""
 
