@@ -64,7 +64,7 @@ class Selector:
     def _narrows(self) -> bool:
         """A target asked for always narrows; the default one only where nothing else selects."""
         option = self._option
-        named = option.keyword or option.markexpr or option.build_select or self._by_id or self._lf
+        named = option.keyword or option.markexpr or option.build_select or self._by_id or self.again
         return bool(option.build_target) or not (named or option.build_affected is not None)
 
     def _by_target(self, chosen: set[str]) -> set[str]:

@@ -79,6 +79,14 @@ def test_lf_runs_all_of_a_selection_in_which_nothing_failed(build_workspace):
     assert ws.build("--lf").outcomes() == {"a:new": "built", "b:good": "fresh"}
 
 
+def test_lf_builds_the_target_where_nothing_failed(build_workspace):
+    ws = build_workspace
+    good = {"steps": {"good": {"command": "true"}}}
+    ws.components({"targets": {"part": {"components": ["b"]}}, "default_target": "part"}, a=good, b=good)
+    ws.build()
+    assert set(ws.build("--lf").outcomes()) == {"b:good"}
+
+
 @pytest.mark.parametrize("mode", [(), ("-n2",)], ids=["plain", "n2"])
 @pytest.mark.parametrize(
     ("arguments", "labels"),
