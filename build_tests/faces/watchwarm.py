@@ -56,10 +56,11 @@ class Warm:
         return self._ours.fileno()
 
     def ask(self, do: str, **facts: Any) -> int:
-        """Start a job; returns its number."""
+        """Start a job; returns its number. That the process has ended is told by `news`."""
         self._last += 1
         self._ours.setblocking(True)
-        self._ours.sendall(json.dumps({"id": self._last, "do": do, **facts}).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):
+            self._ours.sendall(json.dumps({"id": self._last, "do": do, **facts}).encode() + b"\n")
         self._ours.setblocking(False)
         return self._last
 
@@ -71,6 +72,8 @@ class Warm:
             said: list[dict[str, Any]] = [{"id": 0, "gone": True}]
         except BlockingIOError:
             said = []
+        except ConnectionError:
+            said = [{"id": 0, "gone": True}]
         *lines, self._rest = self._rest.split(b"\n")
         return [json.loads(line) for line in lines] + said
 

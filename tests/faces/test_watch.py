@@ -19,12 +19,22 @@ from commands import COMMAND, environment
 
 from build_tests.faces.watchinterest import Interest, look
 from build_tests.faces.watchloop import PAUSES, Cancel, LeaveAlone, Loop, Start
+from build_tests.faces.watchwarm import Warm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "session"))
 from terminal import Terminal
 
 BURSTS = int(os.environ.get("PYTEST_BUILD_BURSTS", "12"))
 SECONDS = 90.0
+
+
+def test_that_the_process_which_forks_has_ended_is_told_and_no_broken_pipe():
+    warm = Warm()
+    warm._process.kill()
+    warm._process.wait()
+    warm.ask("build", argv=[])
+    assert {"id": 0, "gone": True} in warm.news()
+    warm.close()
 
 
 # The loop: told the time, so each case is exact
