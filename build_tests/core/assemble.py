@@ -233,7 +233,8 @@ def _changed(component: Component, step: Step, override: StepOverride | None) ->
     elif step.where == NOWHERE:
         fields["where"] = component.where
     fields["tags"] = _joined(fields.get("tags", step.tags), component.tags)
-    if FLAKY in fields["tags"] and not step.retries.count:
+    # A builder's own are mostly for downloads, and not for a test that fails now and then.
+    if FLAKY in fields["tags"] and (step.retries.when or not step.retries.count):
         fields.setdefault("retries", AGAIN)
     fields["depends_on"] = _joined(fields.get("depends_on", step.depends_on), component.depends_on)
     return replace(step, **fields)

@@ -24,7 +24,8 @@ class Lib:
         sources = workspace.glob(f"{component.path}/**")
         yield Step(**common, name="compile", command=("cc", component.options.optimize), inputs=tuple(sources),
                    outputs=(Output(path=f"{component.path}/obj.o"),), env=(("A", "1"), ("B", "2")), tags=("fast",))
-        yield Step(**common, name="link", command=("ld",), depends_on=(f"{component.name}:compile",), timeout=5.0)
+        yield Step(**common, name="link", command=("ld",), depends_on=(f"{component.name}:compile",), timeout=5.0,
+                   retries=Retries(count=2, when=("ECONNRESET",)))
 """
 
 
@@ -74,6 +75,15 @@ def test_overrides_field_by_field(assembled):
     assert compile_.retries == Retries(count=2)
     assert compile_.outputs == (Output(path="b/obj.o"),)
     assert (link.command, link.depends_on, link.timeout) == (("lld",), ("other",), 1.0)
+
+
+def test_the_tag_flaky_goes_beyond_a_builders_retries_of_downloads(assembled):
+    _, link = assembled("components: {b: {kind: lib, steps: {link: {tags: [slow]}}}}")
+    assert link.retries.when == ("ECONNRESET",)
+    _, link = assembled("components: {b: {kind: lib, steps: {link: {tags: [flaky]}}}}")
+    assert link.retries == Retries(count=2)
+    _, link = assembled("components: {b: {kind: lib, steps: {link: {tags: [flaky], retries: {count: 1, when: [timeout]}}}}}")
+    assert (link.retries.count, link.retries.when) == (1, ("timeout",))
 
 
 def test_tags_and_dependencies_of_the_component_are_added(assembled):
