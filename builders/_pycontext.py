@@ -21,7 +21,9 @@ from ._pytools import Coverage, Found, coverage, find, words
 if TYPE_CHECKING:
     from .python import PythonOptions
 
-STEPS = ("requirements", "venv", "site", "wheel", "sdist", "test", "types", "lint")
+TAKERS = ("wheel", "sdist", "test", "types", "lint")
+"""What reads the project's code."""
+STEPS = ("requirements", "venv", "site", *TAKERS)
 """What the builder itself makes."""
 REQUIREMENTS = ("requirements.lock", "requirements.txt", "requirements-dev.txt")
 
@@ -200,7 +202,9 @@ def sources(context: Context) -> tuple[str, ...]:
 def _generated(context: Context) -> Iterator[str]:
     """What other steps make in the packages: a wheel and the tests hold it like the rest."""
     for path in context.layout.code:
-        yield from made_inside(context.at(path), context.component, context.workspace, without=STEPS)
+        yield from made_inside(
+            context.at(path), context.component, context.workspace, takers=TAKERS, without=STEPS
+        )  # fmt: skip
 
 
 def metadata(context: Context) -> tuple[str, ...]:

@@ -52,8 +52,10 @@ def _own_folder(task: Task, repository: Repository) -> Iterator[str]:
         return
     others = [other.path for other in workspace.components if other.name != component.name]
     yield from _inputs.everything(package, others=others, workspace=workspace)
-    without = _inputs.USUAL if task.name in _inputs.USUAL else None
-    yield from made_inside(package.folder, component, workspace, without=without)
+    usual = task.name in _inputs.USUAL
+    takers = [f"{package.prefix}{name}" for name in _inputs.USUAL] if usual else [task.label]
+    without = _inputs.USUAL if usual else None
+    yield from made_inside(package.folder, component, workspace, takers=takers, without=without)
 
 
 def _tests(task: Task, repository: Repository) -> Iterator[str]:

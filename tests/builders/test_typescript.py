@@ -276,6 +276,25 @@ def test_what_others_make_in_the_folder_is_found_without_being_named(planned):
     assert matches(build.inputs, "app/src/gen/x.ts")
 
 
+def test_what_waits_for_a_step_makes_nothing_for_it(tmp_path):
+    for name, text in package(build="esbuild a.ts --outdir=out").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def step(name, folder, *needs):
+        fields = (("command", (name,)), ("depends_on", needs), ("outputs", (Output(path=folder, directory=True),)))
+        return StepOverride(name=name, fields=fields)
+
+    own = (step("e2e", "app/results", "app:build"), step("gen", "app/src/gen", "app:install"))
+    app = Component(name="app", kind="typescript", path="app", options=TypeScriptBuilder.options(), steps=own)
+    shots = Component(name="shots", kind="command", path="app/shots", depends_on=("app",), steps=(step("take", "app/shots/made"),))
+    more = Component(name="more", kind="command", path="more", steps=(step("make", "app/src/more"), step("look", "app/seen", "app")))
+    steps = TypeScriptBuilder().plan(app, FileWorkspace(str(tmp_path), (app, shots, more)))
+    build = next(step for step in steps if step.name == "build")
+    made = ("app/results/", "app/src/gen/", "app/shots/made/", "app/src/more/", "app/seen/")
+    assert [path for path in made if path in build.inputs] == ["app/src/gen/", "app/src/more/"]
+
+
 def test_another_components_folder_inside_is_not_read(planned):
     api = Component(name="api", kind="python", path="app/api")
     build = planned(TypeScriptBuilder, package(build="x"), api)["build"]
