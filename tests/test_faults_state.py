@@ -335,12 +335,16 @@ def test_read_only_folders_of_ours_cost_a_warning(build_workspace, mode, folder)
     right(ws, "three\n")
 
 
-def test_a_read_only_checkout_is_a_clear_failure(build_workspace):
+def test_a_read_only_checkout_is_a_clear_failure(build_workspace, tmp_path_factory):
     ws = build_workspace
     chain(ws)
     ws.write("a/in.txt", "one\n")
+    temporary = tmp_path_factory.mktemp("temporary")
+    ws.environ["TMPDIR"] = str(temporary)
     done = namespaced(ws, f"{read_only(ws.root)}; cd {ws.root}", "-n0")
     assert done.returncode == 1, done.stdout
+    (stand_in,) = temporary.glob("pytest-build-*")  # for its record and its logs, and no other
+    assert f"go to {stand_in}" in done.stdout
     assert "Traceback" not in done.stdout
     assert "a:strip" in done.stdout.rpartition("short test summary")[2]
 

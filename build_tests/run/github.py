@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -20,13 +21,24 @@ def in_github(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
-def annotation_lines(records: Iterable[StepRecord]) -> Iterator[str]:
-    """Lines that GitHub takes from a job's output: an error a failed step, at its place; a warning a flaky one."""
+def folder_of(root: str, environ: Mapping[str, str]) -> str:
+    """Where the build's root lies in the repository that the job has checked out; "" = it is its top, or elsewhere."""
+    top = environ.get("GITHUB_WORKSPACE", "")
+    found = os.path.relpath(os.path.realpath(root), os.path.realpath(top)) if top else "."
+    return "" if found == "." or found.startswith("..") else found
+
+
+def annotation_lines(records: Iterable[StepRecord], folder: str = "") -> Iterator[str]:
+    """Lines that GitHub takes from a job's output: an error a failed step, at its place; a warning a flaky one.
+
+    `folder`: as `folder_of` gives it; GitHub takes places from the repository's top.
+    """
     listed = list(records)
     for record in [one for one in listed if one.outcome is Outcome.FAILED][:MOST]:
         path, _, numbers = record.place.partition(":")
         line, _, column = numbers.partition(":")
-        where = [("file", path), ("line", line), ("col", column), ("title", f"{record.label} failed")]
+        file = os.path.join(folder, path) if path else ""
+        where = [("file", file), ("line", line), ("col", column), ("title", f"{record.label} failed")]
         yield _command("error", where, _error(record))
     for record in [one for one in listed if one.flaky][:MOST]:
         text = f"passed at attempt {record.attempts}: {record.flaky}"

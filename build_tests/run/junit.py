@@ -142,10 +142,13 @@ def add_own_cases(path: str, records: Iterable[StepRecord]) -> None:
 
 
 def _into_case(text: str, label: str, element: str) -> str:
-    at = text.find(f'name="{label}"')
-    end = text.find(">", at)
-    if at < 0 or end < 0:
+    import re
+
+    # In texts, where a step may have printed anything, no `<` is left.
+    found = re.search(rf'<testcase [^<>]*\bname="{re.escape(label)}"[^<>]*>', text)
+    if found is None:
         return text
+    end = found.end() - 1
     if text[end - 1] == "/":
         return f"{text[: end - 1].rstrip()}>{element}</testcase>{text[end + 1 :]}"
     # Behind what pytest wrote: the schema has an order.

@@ -343,7 +343,8 @@ class Controller(Collecting, Telling):
         if not github.in_github(environ) or self._reporter is None:
             return
         self._reporter.ensure_newline()
-        for line in github.annotation_lines(build.records.values()):
+        folder = github.folder_of(build.setup.config.root, environ)
+        for line in github.annotation_lines(build.records.values(), folder):
             self._reporter.write_line(line)
         if path := environ.get("GITHUB_STEP_SUMMARY"):
             try:

@@ -1,5 +1,5 @@
 from build_tests.core.model import Outcome
-from build_tests.run.github import annotation_lines, step_summary
+from build_tests.run.github import annotation_lines, folder_of, step_summary
 from build_tests.run.record import StepRecord
 
 FAILED = StepRecord(
@@ -20,6 +20,14 @@ def test_a_failure_stands_at_its_place_and_a_flaky_step_is_a_warning():
         ),
         "::warning title=web%3Atest is flaky::passed at attempt 2: exit status 1",
     ]
+
+
+def test_places_are_told_from_the_repositorys_top(tmp_path):
+    folder = folder_of(str(tmp_path / "sub/project"), {"GITHUB_WORKSPACE": str(tmp_path)})
+    assert next(annotation_lines([FAILED], folder)).startswith("::error file=sub/project/web/src/App.tsx,line=10")
+    assert folder_of(str(tmp_path), {"GITHUB_WORKSPACE": str(tmp_path)}) == ""
+    assert folder_of(str(tmp_path), {"GITHUB_WORKSPACE": str(tmp_path / "sub")}) == ""
+    assert folder_of(str(tmp_path), {}) == ""
 
 
 def test_the_page_of_the_run_counts_and_quotes():
