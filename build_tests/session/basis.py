@@ -43,6 +43,8 @@ class Basis:
         self._turnstile: Turnstile | None = None
         self._pending: list[StepRecord] = []
         self._said: set[str] = set()
+        self._errors: dict[tuple[str, str], str] = {}
+        """Place and text of each error that was shown, and by which step first."""
         self._workers: dict[str, str] = {}
         self._live: Live | None = None
         self._labels: set[str] = set()

@@ -40,6 +40,8 @@ class StepFailure:
 
     def __init__(self, record: StepRecord) -> None:
         self._record = record
+        self.twin = ""
+        """A step that was shown before with the same error at the same place: one mistake, seen by several."""
         headline = scrub(record.first_error.strip() or record.message)
         # That it failed says the line already; its place is short.
         told = record.message in headline or _STATUS.fullmatch(record.message) is not None
@@ -61,12 +63,20 @@ class StepFailure:
             yield ""
             yield "the end of its output:"
             yield from ("  " + line for line in scrub(record.tail).splitlines())
-        if record.log:
-            yield f"whole log: {record.log}"
-            yield f"run it alone: pytest-build build {record.label}"
+        yield from self._where()
+
+    def _where(self) -> Iterator[str]:
+        if self._record.log:
+            yield f"whole log: {self._record.log}"
+            yield f"run it alone: pytest-build build {self._record.label}"
 
     def toterminal(self, tw: Any) -> None:
         """Write it for people."""
+        if self.twin:
+            tw.line(f"the same error as {self.twin}, at {scrub(self._record.place)}", red=True)
+            for line in self._where():
+                tw.line(line)
+            return
         lines = str(self).splitlines()
         head = 1 + len(self._record.first_error.splitlines()) + 1 if self._record.first_error else 1
         for number, line in enumerate(lines):

@@ -77,7 +77,15 @@ class Telling(Basis):
                 reporting.dress(report, record)
         if record is not None:
             self._said.add(label)
+            shown: Any = report.longrepr
+            if isinstance(shown, reporting.StepFailure):
+                shown.twin = self._twin_of(record)
             reporting.name_junit_case(self.config, report, record)
+
+    def _twin_of(self, record: StepRecord) -> str:
+        """The step that was the first to show this error of this place; "" = this one."""
+        first = self._errors.setdefault((record.place, record.first_error), record.label) if record.place else ""
+        return first if first != record.label else ""
 
     def _settle(self, label: str, report: pytest.TestReport) -> StepRecord | None:
         assert self.build is not None  # noqa: S101

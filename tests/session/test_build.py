@@ -302,6 +302,25 @@ def test_only_what_the_last_attempt_said_decides_on_another_and_is_told(build_wo
     assert (step.attempts, step.first_error) == (2, "error: disk full")
 
 
+@pytest.mark.parametrize("mode", ["-n0", "-n2"])
+def test_one_mistake_that_several_steps_meet_is_shown_once(build_workspace, mode):
+    ws = build_workspace
+    steps = {name: {"command": "echo 'in.proto:3:5: error: no such type' && exit 1", "inputs": ["in.proto"]} for name in ("go", "java", "ts")}
+    steps["other"] = {"command": "echo 'in.proto:9:1: error: no such type' && exit 1", "inputs": ["in.proto"]}
+    ws.components(a={"steps": steps})
+    ws.write("a/in.proto", "x")
+    result = ws.build(mode, "--junitxml=report.xml")
+    failures = result.output.partition("= FAILURES =")[2].partition("= short test summary info =")[0]
+    assert failures.count("the same error as a:") == 2
+    assert failures.count("\nin.proto:3:5: error: no such type\n") == 1
+    assert failures.count("\nin.proto:9:1: error: no such type\n") == 1
+    assert failures.count("run it alone: pytest-build build a:") == 4
+    # Who reads the report reads each case for itself.
+    for report in ("report.xml", ".build/reports/junit.xml"):
+        found = [failure.text for failure in ET.parse(ws.root / report).iter("failure")]
+        assert sum("in.proto:3:5: error" in text for text in found) == 3
+
+
 def test_retries_make_a_step_flaky_not_failed(build_workspace):
     ws = build_workspace
     tool = ws.tool("unsteady", 'test $(wc -l <"$0.count" 2>/dev/null || echo 0) -ge 2 && exit 0; echo x >>"$0.count"; exit 75')
