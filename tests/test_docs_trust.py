@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cache.servers import ACCESS, SECRET, Server, moto_command, s3_client
 from faces.commands import run
 from pages import ROOT, Shell, blocks
 
 from build_tests.testing import BuildWorkspace
+from tests.cache.servers import ACCESS, SECRET, Server, moto_command, s3_client
 
 PAGE = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
 SETTINGS, GITHUB, GITLAB = [yaml.safe_load(body) for language, body in blocks(PAGE) if language == "yaml"]

@@ -152,7 +152,7 @@ MUST = {
     "a renamed file": (renamed, CHECKS | {"app:wheel"}),
     "a mode bit": (lambda ws: (ws.root / "app/src/app/motor.py").chmod(0o755), CHECKS | {"app:wheel"}),
     "a variable": (lambda ws: ws.environ.update(MODE="fast"), {"app:test"}),
-    "a new conftest beside the manifest": (written("app/conftest.py"), {"app:test"}),
+    "a new conftest beside the manifest": (written("app/conftest.py"), {"app:test", "app:lint"}),
     "another uv": (
         lambda ws: use_uv(ws, "0.9.2"),
         CHECKS | EXPORTS | {f"{name}:{step}" for name in ("app", "lib", "other") for step in ("venv", "wheel")} | {"app:site"},
