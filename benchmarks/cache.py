@@ -7,9 +7,11 @@ on the workspace of `run.py`; medians of interleaved rounds. Writes `benchmarks/
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -52,6 +54,31 @@ WRAPPER = """set -e
 output=$1 action=$2; shift 2
 key=store/$(cat "$@" | sha256sum | cut -c1-64)
 if [ -e "$key" ]; then cp "$key" "$output"; else eval "$action"; cp "$output" "$key"; fi
+"""
+
+FETCH = """
+import json, resource, sys, time
+from build_tests.cache.model import Blob
+from build_tests.cache.s3 import S3Store
+how, endpoint, bucket, digest, size, destination = sys.argv[1:]
+store = S3Store(bucket, region="us-east-1", endpoint_url=endpoint)
+store.missing([Blob(digest, int(size))])
+import boto3, botocore.config
+config = botocore.config.Config(s3={"addressing_style": "path"})
+plain = boto3.client("s3", region_name="us-east-1", endpoint_url=endpoint, config=config)
+(found,) = plain.list_objects_v2(Bucket=bucket)["Contents"]
+idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began = time.perf_counter()
+if how == "ours":
+    assert store.fetch(Blob(digest, int(size)), destination)
+elif how == "one stream":
+    with open(destination, "wb") as file:
+        for piece in plain.get_object(Bucket=bucket, Key=found["Key"])["Body"].iter_chunks(1 << 20):
+            file.write(piece)
+else:
+    plain.download_file(bucket, found["Key"], destination)
+seconds = time.perf_counter() - began
+print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1000]))
 """
 
 
@@ -294,12 +321,52 @@ def artifact_row(sizes: Sizes, folder: str, command: str) -> list[str]:
     return [f"{took:.2f} s", f"{cp:.2f} s", f"{cp / took:.0%}", f"{more:.0f} MB"]
 
 
+def remote_table(sizes: Sizes, folder: str) -> str:
+    """A big blob from a real S3 server on this machine: our store, which verifies it, beside the plain client."""
+    from servers import ACCESS, BUCKET, SECRET, Server, s3_client, versitygw_command
+
+    from build_tests.cache.model import Blob
+    from build_tests.cache.s3 import S3Store
+
+    if shutil.which("versitygw") is None:
+        return "There was no S3 server here.\n"
+    os.environ.update(AWS_ACCESS_KEY_ID=ACCESS, AWS_SECRET_ACCESS_KEY=SECRET)
+    served = os.path.join(folder, "s3")
+    os.makedirs(served)
+    source, content = os.path.join(folder, "blob"), os.urandom(sizes.big_mb * 1_000_000)
+    with open(source, "wb") as file:
+        file.write(content)
+    blob = Blob(hashlib.sha256(content).hexdigest(), len(content))
+    del content
+    measure.say("S3")
+    server = Server(versitygw_command(served), served).start()
+    try:
+        s3_client(server.port).create_bucket(Bucket=BUCKET)
+        endpoint = f"http://127.0.0.1:{server.port}"
+        S3Store(BUCKET, region="us-east-1", endpoint_url=endpoint).store(blob, source)
+        runs: dict[str, list[tuple[float, float]]] = {"ours": [], "one stream": [], "download_file": []}
+        for number in range(sizes.rounds):
+            for how, taken in runs.items():
+                words = [how, endpoint, BUCKET, blob.digest, str(blob.size), os.path.join(folder, f"{how}{number}")]
+                done = subprocess.run([sys.executable, "-c", FETCH, *words], check=True, stdout=subprocess.PIPE)
+                taken.append(tuple(json.loads(done.stdout)))
+    finally:
+        server.stop()
+    seconds = {how: statistics.median(one for one, _ in taken) for how, taken in runs.items()}
+    return measure.table(
+        [f"one blob of {sizes.big_mb:,} MB from S3", "seconds", "MB/s", "beyond idle"],
+        [
+            [name, f"{seconds[how]:.2f}", f"{sizes.big_mb / seconds[how]:.0f}", f"{max(more for _, more in runs[how]):.0f} MB"]
+            for how, name in (("ours", "our store, verified"), ("one stream", "boto3, one stream"), ("download_file", "boto3's download_file"))
+        ],
+    )
+
+
 # A server that is not there
 
 
 def faulty_table(sizes: Sizes, folder: str) -> str:
     """A cold build with a Redis tier that answers "miss", refuses, or is silent: what the fault adds."""
-    sys.path.insert(0, os.path.join(ROOT, "tests", "cache"))
     from proxy import Proxy
 
     made = workspace.layered(layers=sizes.layers, width=sizes.width, inputs=1)
@@ -350,7 +417,8 @@ def redis_settings(port: int) -> dict[str, object]:
 
 def report(sizes: Sizes) -> str:
     """Measure, and write it all down."""
-    parts: list[Callable[[Sizes, str], str]] = [restoring, turbo_table, artifacts_table, faulty_table]
+    sys.path.insert(0, os.path.join(ROOT, "tests", "cache"))
+    parts: list[Callable[[Sizes, str], str]] = [restoring, turbo_table, artifacts_table, remote_table, faulty_table]
     with measure.scratch() as folder:
         os.environ["XDG_CACHE_HOME"] = os.path.join(folder, "cache")
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
